@@ -1,0 +1,483 @@
+"""Study, Arm, Factor, Criterion, Question: the trial as its protocol states it. Public.
+
+Built from the tables of study.toml (files.md); each value validates itself. The fingerprint binds all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from allocator.canonical import canonical_bytes, tag
+from allocator.text import is_identifier, is_number, text_fault
+
+FORMAT = "allocator-study/1"
+MASKINGS = ("none",)
+ARM_TYPES = ("experimental", "active-comparator", "placebo-comparator", "sham-comparator", "no-intervention", "other")
+CATEGORIES = ("inclusion", "exclusion")
+CRITERION_TYPES = ("quantity", "code", "yes-no", "ordinal", "ratio")
+NEEDS = ("text", "specimen", "date", "uln")
+LEVELS = ("block", "warn", "info")
+MAX_ARMS = 100  # an arm index is one byte of a sealed entry
+MAX_STRATA = 10_000
+
+_LIMIT = re.compile(r"(>=|<=|>|<) ?(-?[0-9][0-9.]*)", re.ASCII)
+_RANGE = re.compile(r"(-?[0-9][0-9.]*)\.\.(-?[0-9][0-9.]*)", re.ASCII)
+_ORDINAL = re.compile(r"(>=|<=|>|<) ?(\S+)")
+
+
+class StudyError(ValueError):
+    """One field of a study is wrong. `field` is its path inside its own table."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One arm: its code (as allocated), label (as shown), registry type and interventions."""
+
+    code: str
+    label: str
+    type: str
+    interventions: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require_identifier("code", self.code)
+        _require_text("label", self.label)
+        _require_choice("type", self.type, ARM_TYPES)
+        for index, intervention in enumerate(self.interventions):
+            _require_text(f"interventions.{index}", intervention)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Arm:
+        """Build from one ``[[arm]]`` table."""
+        return cls(
+            code=table["code"],
+            label=table["label"],
+            type=table["type"],
+            interventions=tuple(table.get("interventions", ())),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical object of this arm."""
+        return {
+            "code": self.code,
+            "label": self.label,
+            "type": self.type,
+            "interventions": list(self.interventions),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factor:
+    """A stratification factor with its levels, in declared order."""
+
+    name: str
+    levels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _require_identifier("name", self.name)
+        if len(self.levels) < 2:
+            raise StudyError("levels", "a factor needs at least two levels")
+        for index, level in enumerate(self.levels):
+            _require_identifier(f"levels.{index}", level)
+        _require_unique("levels", self.levels)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Factor:
+        """Build from one ``[[factor]]`` table."""
+        return cls(name=table["name"], levels=tuple(table["levels"]))
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical object of this factor."""
+        return {"name": self.name, "levels": list(self.levels)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criterion:
+    """One eligibility criterion, typed.
+
+    Attributes:
+        units: the units an answer may carry, UCUM, compared to the letter; empty for answers without a unit.
+        pass_rule: ``"> 1000"``, ``"18..70"``, ``"N"``, ``"<= II"``; for codes (and ordinals) the list that passes.
+        needs: what else an answer must carry, of text, specimen, date, uln.
+        max_age_days: how old the answer's date may be, in days of the study's time zone; None for any age.
+        codes: for a code the closed list, for an ordinal its levels from low to high.
+        whole_number: a quantity that is counted in whole units, such as age in years.
+        summary: shown to the pharmacist before the reveal (age, sex).
+        not_applicable: (criterion id, answer) under which NA may be answered, such as ("I0-SEX", "M").
+    """
+
+    id: str
+    category: str
+    text: str
+    source: str
+    datum: str
+    type: str
+    units: tuple[str, ...] = ()
+    pass_rule: str | tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    max_age_days: int | None = None
+    codes: tuple[str, ...] = ()
+    whole_number: bool = False
+    summary: bool = False
+    not_applicable: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        _require_identifier("id", self.id)
+        _require_choice("category", self.category, CATEGORIES)
+        for name in ("text", "source", "datum"):
+            _require_text(name, getattr(self, name))
+        _require_choice("type", self.type, CRITERION_TYPES)
+        for index, need in enumerate(self.needs):
+            _require_choice(f"needs.{index}", need, NEEDS)
+        for unit in self.units:
+            _require_text("unit", unit, limit=40)
+        if self.max_age_days is not None and not 0 <= self.max_age_days <= 36_500:
+            raise StudyError("max_age_days", f"{self.max_age_days} is outside 0..36500")
+        if self.max_age_days is not None and "date" not in self.needs:
+            raise StudyError("max_age_days", 'an age limit needs a date: add "date" to needs')
+        _CHECK_TYPE[self.type](self)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Criterion:
+        """Build from one ``[[criterion]]`` table."""
+        unit = table.get("unit", ())
+        rule = table["pass"]
+        exempt = table.get("not_applicable")
+        return cls(
+            id=table["id"],
+            category=table["category"],
+            text=table["text"],
+            source=table["source"],
+            datum=table["datum"],
+            type=table["type"],
+            units=(unit,) if isinstance(unit, str) else tuple(unit),
+            pass_rule=rule if isinstance(rule, str) else tuple(rule),
+            needs=tuple(table.get("needs", ())),
+            max_age_days=table.get("max_age_days"),
+            codes=tuple(table.get("codes", ())),
+            whole_number=table.get("whole_number", False),
+            summary=table.get("summary", False),
+            not_applicable=(exempt["criterion"], exempt["answer"]) if exempt else None,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical object of this criterion."""
+        exempt = self.not_applicable
+        return {
+            "id": self.id,
+            "category": self.category,
+            "text": self.text,
+            "source": self.source,
+            "datum": self.datum,
+            "type": self.type,
+            "unit": list(self.units),
+            "pass": self.pass_rule if isinstance(self.pass_rule, str) else list(self.pass_rule),
+            "needs": list(self.needs),
+            "max_age_days": self.max_age_days,
+            "codes": list(self.codes),
+            "whole_number": self.whole_number,
+            "summary": self.summary,
+            "not_applicable": {"criterion": exempt[0], "answer": exempt[1]} if exempt else None,
+        }
+
+    def limits(self) -> tuple[tuple[str, Decimal], ...]:
+        """The comparisons of a quantity or ratio, as (operator, exact decimal): one, or two for a range."""
+        rule = self.pass_rule
+        if isinstance(rule, str):
+            if (match := _RANGE.fullmatch(rule)) and is_number(match[1]) and is_number(match[2]):
+                return (">=", Decimal(match[1])), ("<=", Decimal(match[2]))
+            if (match := _LIMIT.fullmatch(rule)) and is_number(match[2]):
+                return ((match[1], Decimal(match[2])),)
+        raise StudyError("pass", f'{rule!r} is no limit; write "> 1000", ">= 1", "< 1", "<= 3" or "18..70"')
+
+    def passing_codes(self) -> tuple[str, ...]:
+        """The codes (or ordinal levels) that pass, in declared order."""
+        rule = self.pass_rule
+        if not isinstance(rule, str):
+            return rule
+        if self.type == "ordinal" and (match := _ORDINAL.fullmatch(rule)) and match[2] in self.codes:
+            limit = self.codes.index(match[2])
+            return tuple(c for i, c in enumerate(self.codes) if _COMPARE[match[1]](i, limit))
+        return (rule,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the protocol leaves open: quotes from the registry record, and the study's proposed reading."""
+
+    id: str
+    level: str
+    quotes: tuple[str, ...]
+    message: str
+    reading: str
+
+    def __post_init__(self) -> None:
+        _require_identifier("id", self.id)
+        _require_choice("level", self.level, LEVELS)
+        _require_text("message", self.message, limit=1000)
+        _require_text("reading", self.reading, limit=1000)
+        if not self.quotes:
+            raise StudyError("quotes", "a question quotes at least one passage of the registry record")
+        for index, quote in enumerate(self.quotes):
+            _require_text(f"quotes.{index}", quote)
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> Question:
+        """Build from one ``[[question]]`` table."""
+        return cls(
+            id=table["id"],
+            level=table["level"],
+            quotes=tuple(table["quotes"]),
+            message=table["message"],
+            reading=table["reading"],
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical object of this question."""
+        return {
+            "id": self.id,
+            "level": self.level,
+            "quotes": list(self.quotes),
+            "message": self.message,
+            "reading": self.reading,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The whole study definition.
+
+    Attributes:
+        enrollment: the approved number of participants; the request after it is refused.
+        participant: regular expression of participant ids, ASCII, matched in full.
+        time_zone: IANA name; dates of answers are read in it.
+        confirmation_hours: how long a confirmation of eligibility holds.
+    """
+
+    id: str
+    title: str
+    protocol_version: str
+    masking: str
+    enrollment: int
+    participant: str
+    time_zone: str
+    confirmation_hours: int
+    arms: tuple[Arm, ...]
+    factors: tuple[Factor, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
+    questions: tuple[Question, ...] = ()
+    _compiled: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_head(self)
+        check_uniqueness(self)
+        object.__setattr__(self, "_compiled", re.compile(self.participant, re.ASCII))
+
+    @classmethod
+    def from_tables(cls, tables: dict[str, Any]) -> Study:
+        """Build from the tables of study.toml; raises StudyError at the first wrong field.
+
+        A file whose fingerprint is in the log was validated when the study was opened, so the reveal path can
+        rebuild it with this alone, without the slower reader that reports every error with its line.
+        """
+        try:
+            if tables["format"] != FORMAT:
+                raise StudyError("format", f"{tables['format']!r} is not {FORMAT!r}")
+            head = tables["study"]
+            return cls(
+                **{name: head[name] for name in HEAD_FIELDS},
+                arms=tuple(Arm.from_table(t) for t in tables["arm"]),
+                factors=tuple(Factor.from_table(t) for t in tables.get("factor", ())),
+                criteria=tuple(Criterion.from_table(t) for t in tables["criterion"]),
+                questions=tuple(Question.from_table(t) for t in tables.get("question", ())),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise StudyError("", f"not a study definition: {type(error).__name__} {error}") from error
+
+    def plain(self) -> dict[str, Any]:
+        """The canonical object: every field, defaults included (docs/spec.md §2)."""
+        return {
+            "format": FORMAT,
+            **{name: getattr(self, name) for name in HEAD_FIELDS},
+            "arms": [arm.plain() for arm in self.arms],
+            "factors": [factor.plain() for factor in self.factors],
+            "criteria": [criterion.plain() for criterion in self.criteria],
+            "questions": [question.plain() for question in self.questions],
+        }
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256(tag("study") ‖ canonical bytes), 32 bytes (docs/spec.md §2)."""
+        return hashlib.sha256(tag("study") + canonical_bytes(self.plain())).digest()
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The study's time zone."""
+        return ZoneInfo(self.time_zone)
+
+    @cached_property
+    def strata(self) -> tuple[dict[str, str], ...]:
+        """Every combination of factor levels in declared order; one empty stratum when there is no factor."""
+        names = [factor.name for factor in self.factors]
+        return tuple(
+            dict(zip(names, levels, strict=True)) for levels in itertools.product(*(f.levels for f in self.factors))
+        )
+
+    def is_participant(self, text: str) -> bool:
+        """True when the text is a participant id of this study (L09: no names, a pattern that is enforced)."""
+        if len(text) > 40 or not text.isascii() or not text.isprintable():
+            return False
+        return self._compiled.fullmatch(text) is not None
+
+    def criterion(self, criterion_id: str) -> Criterion | None:
+        """The criterion of this id, or None."""
+        return next((c for c in self.criteria if c.id == criterion_id), None)
+
+
+HEAD_FIELDS = (
+    "id",
+    "title",
+    "protocol_version",
+    "masking",
+    "enrollment",
+    "participant",
+    "time_zone",
+    "confirmation_hours",
+)
+
+
+def stratum_label(stratum: dict[str, str]) -> str:
+    """Canonical JSON of {factor: level}; ``{}`` when there is no factor (formats.md, stream of a stratum)."""
+    return canonical_bytes(stratum).decode("utf-8")
+
+
+def check_head(study: Study) -> None:
+    """The rules of the ``[study]`` table; raises StudyError for the first one broken."""
+    _require_identifier("id", study.id)
+    _require_text("title", study.title)
+    _require_text("protocol_version", study.protocol_version, limit=40)
+    if study.masking not in MASKINGS:
+        raise StudyError("masking", f'{study.masking!r} is not yet supported; only "none" (open label) is')
+    if not 1 <= study.enrollment <= 1_000_000:
+        raise StudyError("enrollment", f"{study.enrollment} is outside 1..1000000")
+    if not 1 <= study.confirmation_hours <= 24 * 90:
+        raise StudyError("confirmation_hours", f"{study.confirmation_hours} is outside 1..2160")
+    check_participant_pattern(study.participant)
+    try:
+        ZoneInfo(study.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise StudyError("time_zone", f"{study.time_zone!r} is no IANA time zone, such as Asia/Shanghai") from error
+
+
+def check_participant_pattern(pattern: str) -> None:
+    """A regular expression in ASCII that matches no blank; StudyError otherwise."""
+    if not pattern.isascii() or not pattern.isprintable() or not 1 <= len(pattern) <= 100:
+        raise StudyError("participant", "the pattern must be printable ASCII, 1 to 100 characters")
+    # a repeat of a group can take exponential time on a hostile id; ids need classes and counts, no more
+    if re.search(r"\)[*+{]", pattern):
+        raise StudyError("participant", "a repeated group is not taken; repeat classes such as [0-9]{3,6} instead")
+    try:
+        compiled = re.compile(pattern, re.ASCII)
+    except re.error as error:
+        raise StudyError("participant", f"{pattern!r} is no regular expression: {error}") from error
+    if compiled.fullmatch(""):
+        raise StudyError("participant", "the pattern matches an empty id")
+
+
+def check_uniqueness(study: Study) -> None:
+    """Codes, names and ids stand once each; references name what exists. StudyError otherwise."""
+    if not 2 <= len(study.arms) <= MAX_ARMS:
+        raise StudyError("arm", f"{len(study.arms)} arms where 2 to {MAX_ARMS} are possible")
+    if not study.criteria:
+        raise StudyError("criterion", "a study needs at least one eligibility criterion")
+    _require_unique("arm.code", [arm.code for arm in study.arms])
+    _require_unique("arm.label", [arm.label for arm in study.arms])
+    _require_unique("factor.name", [factor.name for factor in study.factors])
+    _require_unique("criterion.id", [criterion.id for criterion in study.criteria])
+    _require_unique("question.id", [question.id for question in study.questions])
+    count = 1
+    for factor in study.factors:
+        count *= len(factor.levels)
+    if count > MAX_STRATA:
+        raise StudyError("factor", f"{count} strata where at most {MAX_STRATA} are possible")
+    for criterion in study.criteria:
+        if criterion.not_applicable and study.criterion(criterion.not_applicable[0]) is None:
+            name = criterion.not_applicable[0]
+            raise StudyError("criterion.not_applicable", f"{criterion.id} refers to {name!r}, which is no criterion")
+
+
+def _check_quantity(criterion: Criterion) -> None:
+    limits = criterion.limits()
+    if len(limits) == 2 and limits[0][1] > limits[1][1]:
+        raise StudyError("pass", f"{criterion.pass_rule!r} holds no value")
+    if not criterion.units:
+        raise StudyError("unit", "a quantity needs its unit (UCUM)")
+    if criterion.type == "ratio" and "uln" not in criterion.needs:
+        raise StudyError("needs", 'a ratio is taken to the upper limit of normal: needs must hold "uln"')
+
+
+def _check_codes(criterion: Criterion) -> None:
+    if not criterion.codes:
+        raise StudyError("codes", "the closed list of codes (of levels, for an ordinal) is missing")
+    _require_unique("codes", criterion.codes)
+    for index, code in enumerate(criterion.codes):
+        _require_identifier(f"codes.{index}", code)
+    passing = criterion.passing_codes()
+    if not passing:
+        raise StudyError("pass", "no code passes")
+    for code in passing:
+        if code not in criterion.codes:
+            raise StudyError("pass", f"{code!r} is not in codes ({', '.join(criterion.codes)})")
+
+
+def _check_yes_no(criterion: Criterion) -> None:
+    if criterion.pass_rule not in ("Y", "N"):
+        raise StudyError("pass", f'{criterion.pass_rule!r} is neither "Y" nor "N"')
+    if criterion.units or criterion.codes:
+        raise StudyError("unit" if criterion.units else "codes", "a yes-no answer has neither unit nor codes")
+
+
+_CHECK_TYPE = {
+    "quantity": _check_quantity,
+    "ratio": _check_quantity,
+    "code": _check_codes,
+    "ordinal": _check_codes,
+    "yes-no": _check_yes_no,
+}
+_COMPARE = {
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+}
+
+
+def _require_identifier(field_name: str, value: str) -> None:
+    if not is_identifier(value):
+        raise StudyError(field_name, f"{value!r} is no id: ASCII letters, digits and . _ -, at most 40")
+
+
+def _require_text(field_name: str, value: str, *, limit: int = 500) -> None:
+    if fault := text_fault(value, limit=limit):
+        raise StudyError(field_name, f"the text {fault}")
+
+
+def _require_choice(field_name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise StudyError(field_name, f"{value!r} is none of {', '.join(choices)}")
+
+
+def _require_unique(field_name: str, values: list[str] | tuple[str, ...]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise StudyError(field_name, f"{value!r} stands more than once")

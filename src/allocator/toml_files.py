@@ -1,0 +1,227 @@
+"""Read study.toml and design.toml so that every error is reported at once, with file, line and nearest right name.
+
+Shapes are checked by pydantic models of the files' tables; the rules themselves live once, in `study` and `design`,
+and are called from here for each table. Slow to import: `check`, `init` and `generate` use it, a reveal never does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from parse_errors import toml_source_map
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from allocator.design import DesignError, RandomizationDesign
+from allocator.errors import FileProblems, Problem
+from allocator.study import Arm, Criterion, Factor, Question, Study, StudyError
+from allocator.text import shown
+
+MAX_FILE = 1 << 20  # 1 MiB
+
+Strings = list[str]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _StudyTable(_Table):
+    id: str
+    title: str
+    protocol_version: str
+    masking: str
+    enrollment: int
+    participant: str
+    time_zone: str
+    confirmation_hours: int
+
+
+class _ArmTable(_Table):
+    code: str
+    label: str
+    type: str
+    interventions: Strings
+
+
+class _FactorTable(_Table):
+    name: str
+    levels: Strings
+
+
+class _NotApplicableTable(_Table):
+    criterion: str
+    answer: str
+
+
+class _CriterionTable(_Table):
+    id: str
+    category: str
+    text: str
+    source: str
+    datum: str
+    type: str
+    unit: str | Strings = ""
+    passes: Annotated[str | Strings, Field(alias="pass")]
+    needs: Strings = []
+    max_age_days: int | None = None
+    codes: Strings = []
+    whole_number: bool = False
+    summary: bool = False
+    not_applicable: _NotApplicableTable | None = None
+
+
+class _QuestionTable(_Table):
+    id: str
+    level: str
+    quotes: Strings
+    message: str
+    reading: str
+
+
+class _StudyFile(_Table):
+    format: Literal["allocator-study/1"]
+    study: _StudyTable
+    arm: list[_ArmTable]
+    factor: list[_FactorTable] = []
+    criterion: list[_CriterionTable]
+    question: list[_QuestionTable] = []
+
+
+class _DesignFile(_Table):
+    format: Literal["allocator-design/1"]
+    method: str
+    block_sizes: list[int]
+    length: int
+    ratio: dict[str, int]
+
+
+def read_study(name: str, data: bytes) -> Study:
+    """Parse the bytes of a study.toml; `name` is what errors call the file.
+
+    Raises:
+        FileProblems: every error of the file, each with line, column, field and, for an unknown key, the nearest.
+    """
+    text, tables = _parse_toml(name, data)
+    problems = _shape_problems(name, text, tables, _StudyFile)
+    if not any(p.field.split(".")[0] in ("study", "arm", "factor", "criterion", "question") for p in problems):
+        problems += _rule_problems(name, text, tables)
+    if problems:
+        raise FileProblems("study-file", problems)
+    return Study.from_tables(tables)
+
+
+def read_design(name: str, data: bytes) -> RandomizationDesign:
+    """Parse the bytes of a design.toml. Raises FileProblems with every error of the file."""
+    text, tables = _parse_toml(name, data)
+    problems = _shape_problems(name, text, tables, _DesignFile)
+    if problems:
+        raise FileProblems("design-file", problems)
+    try:
+        return RandomizationDesign.from_tables(tables)
+    except DesignError as error:
+        raise FileProblems("design-file", [_problem(name, text, error.field, str(error))]) from error
+
+
+def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
+    if len(data) > MAX_FILE:
+        raise FileProblems("too-large", [_bare(name, f"{len(data)} bytes; at most {MAX_FILE} are read")])
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise FileProblems("not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]) from error
+    try:
+        return text, tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        line = int(m) if (m := str(error).partition("at line ")[2].partition(",")[0]).isdigit() else 0
+        raise FileProblems("not-toml", [_bare(name, f"not TOML: {error}", line=line)]) from error
+
+
+def _shape_problems(name: str, text: str, tables: dict[str, Any], model: type[BaseModel]) -> list[Problem]:
+    try:
+        model.model_validate(tables)
+    except ValidationError as error:
+        return _merged(_shape_problem(name, text, item, model) for item in error.errors())
+    return []
+
+
+def _merged(problems: Any) -> list[Problem]:
+    """One problem a place: pydantic names each branch of a union (a unit that is neither text nor list)."""
+    return list({(p.line, p.column, p.field): p for p in problems}.values())
+
+
+def _shape_problem(name: str, text: str, item: Any, model: type[BaseModel]) -> Problem:
+    path = [part for part in item["loc"] if part not in ("str", "list[str]")]
+    message = item["msg"]
+    if item["type"] == "extra_forbidden":
+        message = f"unknown key{_nearest(str(path[-1]), _known_keys(model, path[:-1]))}"
+    elif item["type"] == "missing":
+        message = "is missing"
+    return _problem(name, text, ".".join(str(part) for part in path), message)
+
+
+def _known_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = str(model.model_fields[part].annotation)
+        model = next(m for m in _TABLES if m.__name__ in annotation)
+    return [info.alias or key for key, info in model.model_fields.items()]
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _rule_problems(name: str, text: str, tables: dict[str, Any]) -> list[Problem]:
+    """Every table that breaks a rule of its own; the study's rules across tables when none does."""
+    problems = []
+    builders: dict[str, Callable[[dict[str, Any]], object]] = {
+        "arm": Arm.from_table,
+        "factor": Factor.from_table,
+        "criterion": Criterion.from_table,
+        "question": Question.from_table,
+    }
+    for key, build in builders.items():
+        for index, table in enumerate(tables.get(key, ())):
+            try:
+                build(table)
+            except StudyError as error:
+                problems.append(_problem(name, text, f"{key}.{index}.{error.field}", str(error)))
+    if not problems:
+        try:
+            Study.from_tables(tables)
+        except StudyError as error:
+            path = error.field if error.field.split(".")[0] in tables else f"study.{error.field}"
+            problems.append(_problem(name, text, path, str(error)))
+    return problems
+
+
+def _problem(name: str, text: str, path: str, message: str) -> Problem:
+    pointer = "/" + path.replace(".", "/")
+    entry = None
+    while pointer and entry is None:
+        entry = toml_source_map.locate(text, pointer)
+        pointer = pointer.rpartition("/")[0]
+    if entry is None:
+        return Problem(file=name, line=0, column=0, field=path, message=shown(message))
+    start = entry.value_start
+    return Problem(file=name, line=start.line + 1, column=start.column + 1, field=path, message=shown(message))
+
+
+def _bare(name: str, message: str, *, line: int = 0) -> Problem:
+    return Problem(file=name, line=line, column=1 if line else 0, field="", message=shown(message))
+
+
+_TABLES: tuple[type[BaseModel], ...] = (
+    _StudyTable,
+    _ArmTable,
+    _FactorTable,
+    _NotApplicableTable,
+    _CriterionTable,
+    _QuestionTable,
+)
