@@ -106,7 +106,9 @@ def read_study(name: str, data: bytes) -> Study:
     """
     text, tables = _parse_toml(name, data)
     problems = _shape_problems(name, text, tables, _StudyFile)
-    if not any(p.field.split(".")[0] in ("study", "arm", "factor", "criterion", "question") for p in problems):
+    if not any(
+        p.field.split(".")[0] in ("study", "arm", "factor", "criterion", "question") for p in problems
+    ):
         problems += _rule_problems(name, text, tables)
     if problems:
         raise FileProblems("study-file", problems)
@@ -132,7 +134,9 @@ def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise FileProblems("not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]) from error
+        raise FileProblems(
+            "not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]
+        ) from error
     try:
         return text, tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -210,7 +214,9 @@ def _problem(name: str, text: str, path: str, message: str) -> Problem:
     if entry is None:
         return Problem(file=name, line=0, column=0, field=path, message=shown(message))
     start = entry.value_start
-    return Problem(file=name, line=start.line + 1, column=start.column + 1, field=path, message=shown(message))
+    return Problem(
+        file=name, line=start.line + 1, column=start.column + 1, field=path, message=shown(message)
+    )
 
 
 def _bare(name: str, message: str, *, line: int = 0) -> Problem:

@@ -1,0 +1,170 @@
+"""What the log says: the study's state, its people, attempts, bindings and allocations, read from a store.
+
+The log is the state. Nothing here is kept beside it except what can never change once true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from allocator.allocation import Attempt, lowest_free
+from allocator.log import ATTEMPT_KINDS, PERSON_KINDS, STATES, Record
+from allocator.person import Person, Role
+from allocator.store import Store
+
+
+class History:
+    """Questions to the records of one study. Each answer costs the same on a short log and on a long one."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._people: dict[str, Person] = {}
+        self._people_at: bytes | None = None
+        self._all_allocated_below: dict[str, int] = {}  # an allocation is for good, so this only ever grows
+
+    @property
+    def opening(self) -> Record | None:
+        """Record 0, None in an empty log."""
+        return self.store.record(0)
+
+    @property
+    def state(self) -> str:
+        """open, sealed, active, paused or closed; "none" for an empty log."""
+        record = self.store.newest(tuple(STATES))
+        return STATES[record.kind] if record else "none"
+
+    @property
+    def people(self) -> dict[str, Person]:
+        """Everybody ever added, by id, with their roles and keys as of the last record."""
+        newest = self.store.newest(PERSON_KINDS)
+        if newest is None:
+            return {}
+        if newest.hash != self._people_at:
+            self._people = {}
+            for record in self.store.records(PERSON_KINDS):
+                person = _apply(self._people, record)
+                self._people[person.id] = person
+            self._people_at = newest.hash
+        return self._people
+
+    def person(self, person_id: str) -> Person | None:
+        """A person by id, or None."""
+        return self.people.get(person_id)
+
+    @property
+    def sealing(self) -> Record | None:
+        """The newest ``generated`` record, or None."""
+        return self.store.newest(("generated",))
+
+    def grant_of(self, person_id: str, sealing: str) -> Record | None:
+        """The newest grant of this sealing to this person, or None."""
+        found = None
+        for record in self.store.records(("granted",)):
+            if record.fields["grantee"] == person_id and record.fields["sealing"] == sealing:
+                found = record
+        return found
+
+    def granted(self, role: Role, sealing: str) -> list[str]:
+        """Active persons of a role who were granted their half of this sealing's keys."""
+        grantees = {
+            record.fields["grantee"]
+            for record in self.store.records(("granted",))
+            if record.fields["sealing"] == sealing and record.fields["half"] == role
+        }
+        return sorted(p.id for p in self.people.values() if p.id in grantees and p.active and role in p.roles)
+
+    def decisions(self) -> dict[str, Record]:
+        """The newest decision on each finding."""
+        return {record.fields["finding"]: record for record in self.store.records(("decided",))}
+
+    def undecided_blockers(self) -> list[str]:
+        """Ids of the findings recorded at the opening that block activation and are not decided."""
+        if self.opening is None:
+            return []
+        decided = self.decisions()
+        return [
+            f["id"]
+            for f in self.opening.fields["findings"]
+            if f["level"] == "block" and f["id"] not in decided
+        ]
+
+    def allocation(self, participant: str) -> Record | None:
+        """The participant's allocation, or None."""
+        return self.store.newest(("allocated",), participant=participant)
+
+    @property
+    def allocated(self) -> int:
+        """How many participants are allocated: the newest allocation's randomization number."""
+        record = self.store.newest(("allocated",))
+        return int(record.fields["number"]) if record else 0
+
+    def latest_attempt(self, participant: str) -> Attempt | None:
+        """The participant's latest attempt at eligibility, or None."""
+        record = self.store.newest(ATTEMPT_KINDS, participant=participant)
+        return self._attempt(record) if record else None
+
+    def _attempt(self, record: Record) -> Attempt:
+        withdrawal = self.store.newest(("confirmation-withdrawn",), participant=record.fields["participant"])
+        return Attempt(
+            seq=record.seq,
+            confirmed=record.kind == "confirmed",
+            withdrawn=withdrawal is not None and withdrawal.seq > record.seq,
+            time=record.time,
+            person=record.fields["person"],
+        )
+
+    def is_taken(self, label: str, position: int, *, now: datetime, hours: int, except_for: str) -> bool:
+        """Whether a position is allocated, or bound by another participant's confirmation that holds."""
+        if self.store.newest(("allocated",), stratum=label, position=position):
+            return True
+        binding = self.store.newest(("confirmed",), stratum=label, position=position)
+        if binding is None or binding.fields["participant"] == except_for:
+            return False
+        attempt = self.latest_attempt(binding.fields["participant"])
+        return (
+            attempt is not None
+            and attempt.seq == binding.seq  # a later attempt supersedes the binding
+            and attempt.holds(now, hours)
+            and self.allocation(binding.fields["participant"]) is None
+        )
+
+    def lowest_free(self, label: str, *, length: int, now: datetime, hours: int, participant: str) -> int:
+        """The position a confirmation of this participant binds now; Refused when the list is exhausted."""
+        start = self._all_allocated_below.get(label, 0)
+        while start < length and self.store.newest(("allocated",), stratum=label, position=start):
+            start += 1
+        self._all_allocated_below[label] = start
+        return lowest_free(
+            lambda position: self.is_taken(label, position, now=now, hours=hours, except_for=participant),
+            length,
+            start,
+        )
+
+    def waiting(self, *, now: datetime, hours: int) -> int:
+        """How many participants hold a confirmation and have no allocation yet."""
+        participants = {record.fields["participant"] for record in self.store.records(("confirmed",))}
+        return sum(
+            1
+            for participant in participants
+            if self.allocation(participant) is None
+            and (attempt := self.latest_attempt(participant)) is not None
+            and attempt.holds(now, hours)
+        )
+
+
+def _apply(people: dict[str, Person], record: Record) -> Person:
+    """The person a record is about, as it leaves them; RuntimeError for a record the rules would have refused."""
+    fields = record.fields
+    if record.kind == "person-added":
+        roles = tuple(Role(name) for name in fields["roles"])
+        return Person(id=fields["added"], roles=roles, code_digest=fields["code_digest"])
+    if record.kind == "study-opened":
+        person = Person(id=fields["person"], roles=(Role.SPONSOR,))
+    else:
+        person = people[fields["deactivated" if record.kind == "person-deactivated" else "person"]]
+    if record.kind == "person-deactivated":
+        return replace(person, active=False)
+    return replace(
+        person, sign_key=bytes.fromhex(fields["sign_key"]), seal_key=bytes.fromhex(fields["seal_key"])
+    )

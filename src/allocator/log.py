@@ -1,0 +1,428 @@
+"""Record kinds, their exact fields, and link(): the hash chain of the audit trail (docs/spec.md §9).
+
+A record is `prev` (32 bytes) in front of its canonical `body`; its hash is SHA-256(0x00 ‖ prev ‖ body), one hash for
+the chain and for an RFC 6962 tree. Free text, answers and names stand beside the body as private details, which the
+body only commits to: a value may be removed later and the chain still verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from allocator.canonical import (
+    CanonicalError,
+    canonical_bytes,
+    encode_parsed,
+    parse_canonical,
+    parse_time,
+    prefixed,
+    tag,
+    u32,
+)
+from allocator.text import is_identifier
+
+FORMAT = "allocator-record/1"
+GENESIS = bytes(32)  # `prev` of record 0
+MAX_BODY = 1 << 20
+MODES = ("production", "test")
+
+COMMON = ("format", "seq", "kind", "time", "mode", "program")
+SIGNED = ("person", "role", "meaning", "signature")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of record: its own fields, its private details, and what its signature means (21 CFR 11.50)."""
+
+    fields: tuple[str, ...]
+    details: tuple[str, ...] = ()
+    optional_details: tuple[str, ...] = ()
+    meaning: str = ""  # empty: a kind without a signer, which carries no free text and changes no state
+
+
+KINDS: dict[str, Kind] = {
+    "study-opened": Kind(
+        fields=("study", "fingerprint", "registry", "findings", "log_key", "sign_key", "seal_key"),
+        details=("name",),
+        meaning="I open this study with this definition; my signature here binds me as my own hand does.",
+    ),
+    "person-added": Kind(
+        fields=("added", "roles", "code_digest"),
+        details=("name",),
+        meaning="I add this person, whose identity I have verified, in these roles.",
+    ),
+    "person-enrolled": Kind(
+        fields=("sign_key", "seal_key", "code"),
+        meaning="These keys are mine alone; my signature by them binds me as my own hand does.",
+    ),
+    "person-deactivated": Kind(
+        fields=("deactivated",), details=("reason",), meaning="This person may no longer act in this study."
+    ),
+    "passphrase-changed": Kind(fields=(), meaning="I changed the passphrase of my keys."),
+    "decided": Kind(
+        fields=("finding",),
+        details=("reading", "reason"),
+        meaning="I decide this question of the protocol with this reading.",
+    ),
+    "generated": Kind(
+        fields=(
+            "sealing",
+            "algorithm",
+            "root",
+            "sealed_digest",
+            "design_commitment",
+            "seed_commitments",
+            "holders",
+            "seed_origin",
+        ),
+        optional_details=("reason",),
+        meaning="I generated and sealed the list; no one has seen an arm of it.",
+    ),
+    "granted": Kind(
+        fields=("grantee", "half", "sealing", "envelope"),
+        meaning="I grant this person their half of the key.",
+    ),
+    "activated": Kind(
+        fields=("sealing", "root"),
+        details=("deposit",),
+        meaning="I activate the study; the root and the first record's hash are deposited where stated.",
+    ),
+    "paused": Kind(fields=(), details=("reason",), meaning="I pause allocation."),
+    "resumed": Kind(fields=(), details=("reason",), meaning="I resume allocation."),
+    "closed": Kind(fields=(), details=("reason",), meaning="I close allocation for good."),
+    "confirmed": Kind(
+        fields=("participant", "stratum", "position", "sealing", "fingerprint", "attempt", "release"),
+        details=("answers",),
+        optional_details=("reason",),
+        meaning="I confirm that this participant is eligible and release the bound entry.",
+    ),
+    "screen-failed": Kind(
+        fields=("participant", "stratum", "fingerprint", "attempt"),
+        details=("answers",),
+        optional_details=("reason",),
+        meaning="I record these answers; by them the participant is not eligible.",
+    ),
+    "confirmation-withdrawn": Kind(
+        fields=("participant", "confirmation"),
+        details=("reason",),
+        meaning="I withdraw my confirmation of this participant's eligibility.",
+    ),
+    "allocated": Kind(
+        fields=("participant", "stratum", "position", "number", "sealing", "confirmation", "arm", "salt"),
+        meaning="I request the allocation of this participant.",
+    ),
+    "shown-again": Kind(
+        fields=("participant", "allocation"),
+        meaning="I request to be shown this participant's allocation again.",
+    ),
+    "looked-up": Kind(
+        fields=("participant", "allocation"), meaning="I look up what became of this participant's request."
+    ),
+    "unblinded": Kind(
+        fields=("participant", "allocation"),
+        details=("reason",),
+        meaning="I request this one participant's arm for the reason stated.",
+    ),
+    "corrected": Kind(
+        fields=("participant", "allocation", "what"),
+        details=("value", "reason"),
+        meaning="I state this correction beside the allocation, which stands.",
+    ),
+    "refused": Kind(
+        fields=("action", "cause", "participant"), meaning="I made this request, and it was refused."
+    ),
+    "attempt-failed": Kind(fields=("person", "action", "failure")),
+}
+
+# Names later versions will use; a record of one of these does not verify here (docs/spec.md §9.4).
+RESERVED = frozenset(
+    [
+        "amended",
+        "extended",
+        "resealed",
+        "withdrawn",
+        "approval",
+        "locked",
+        "reviewed",
+        "redacted",
+        "recovered",
+        "late",
+        "clock-jump",
+        "opened",
+    ]
+)
+
+# The kinds that move the study from one state to the next, and the state each leads to.
+STATES: dict[str, str] = {
+    "study-opened": "open",
+    "generated": "sealed",
+    "activated": "active",
+    "paused": "paused",
+    "resumed": "active",
+    "closed": "closed",
+}
+# In which states a kind may be written; a kind that is not named here may be written in every state.
+ALLOWED_STATES: dict[str, tuple[str, ...]] = {
+    "decided": ("open", "sealed", "active", "paused"),
+    "generated": ("open", "sealed"),  # none after activation
+    "granted": ("sealed", "active", "paused"),
+    "activated": ("sealed",),
+    "paused": ("active",),
+    "resumed": ("paused",),
+    "closed": ("active", "paused"),
+    "confirmed": ("active",),
+    "screen-failed": ("active",),
+    "confirmation-withdrawn": ("active",),
+    "allocated": ("active",),
+    "shown-again": ("active", "paused", "closed"),
+    "looked-up": ("active", "paused", "closed"),
+    "unblinded": ("active", "paused", "closed"),
+    "corrected": ("active", "paused", "closed"),
+}
+PERSON_KINDS = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
+ATTEMPT_KINDS = ("confirmed", "screen-failed")
+FAILURES = ("unknown-person", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
+CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment", "participant")
+
+
+class RecordError(ValueError):
+    """A body is not a record of this version: unknown kind, missing or additional field, wrong type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """A private detail: a value and the salt of its commitment."""
+
+    salt: bytes
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One record as it stands in the log: `prev` (32 bytes), canonical `body`, and the body parsed."""
+
+    prev: bytes
+    body: bytes
+    fields: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def seq(self) -> int:
+        """Place in the log, from 0."""
+        return int(self.fields["seq"])
+
+    @property
+    def kind(self) -> str:
+        """Its kind, a key of `KINDS`."""
+        return str(self.fields["kind"])
+
+    @cached_property
+    def time(self) -> datetime:
+        """When it was written, UTC."""
+        return parse_time(self.fields["time"])
+
+    @cached_property
+    def hash(self) -> bytes:
+        """SHA-256(0x00 ‖ prev ‖ body), 32 bytes."""
+        return link(self.prev, self.body)
+
+    @property
+    def columns(self) -> tuple[str, str | None, str | None, int | None]:
+        """The guard columns beside the body: kind, participant, stratum label, position."""
+        stratum = self.fields.get("stratum")
+        label = None if stratum is None else encode_parsed(stratum).decode("utf-8")
+        return self.kind, self.fields.get("participant"), label, self.fields.get("position")
+
+    def unsigned_body(self) -> bytes:
+        """Canonical body without `signature`: what the signature covers, after tag and prev."""
+        return encode_parsed({key: value for key, value in self.fields.items() if key != "signature"})
+
+
+def link(prev: bytes, body: bytes) -> bytes:
+    """Hash of a record: SHA-256(0x00 ‖ prev ‖ body), an RFC 6962 leaf hash."""
+    return hashlib.sha256(b"\x00" + prev + body).digest()
+
+
+def new_record(prev: bytes, fields: dict[str, Any]) -> Record:
+    """A record of these fields; RuntimeError when our own code built it wrong."""
+    try:
+        check_fields(fields)
+        return Record(prev=prev, body=canonical_bytes(fields), fields=fields)
+    except (RecordError, CanonicalError) as error:
+        raise RuntimeError(f"a record that would not verify: {error}") from error
+
+
+def parse_record(prev: bytes, body: bytes) -> Record:
+    """Parse a stored record strictly.
+
+    Raises:
+        CanonicalError: the bytes are not canonical.
+        RecordError: the kind, the version or the fields are not of docs/spec.md §9.
+    """
+    fields = parse_canonical(body, limit=MAX_BODY)
+    check_fields(fields)
+    return Record(prev=prev, body=body, fields=fields)
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """The exact set of fields of the record's kind, each of its form; RecordError otherwise."""
+    if fields.get("format") != FORMAT:
+        raise RecordError(f"record format {fields.get('format')!r} is not {FORMAT!r}")
+    name = fields.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        known = "reserved for a later version" if name in RESERVED else "no kind of this version"
+        raise RecordError(f"kind {name!r} is {known}")
+    expected = {*COMMON, *kind.fields, *(SIGNED if kind.meaning else ())}
+    if kind.details or kind.optional_details:
+        expected.add("details")
+    if fields.keys() != expected:
+        missing, foreign = sorted(expected - fields.keys()), sorted(fields.keys() - expected)
+        raise RecordError(f"fields of {name}: missing {missing}, not expected {foreign}")
+    for key, value in fields.items():
+        if not _FORMS[key](value):
+            raise RecordError(f"field {key} of {name} has a wrong form")
+    if kind.meaning and fields["meaning"] != kind.meaning:
+        raise RecordError(f"the meaning of the signature is not that of {name}")
+    if "details" in expected:
+        given = fields["details"].keys()
+        if not set(kind.details) <= given <= {*kind.details, *kind.optional_details}:
+            raise RecordError(f"private details of {name}: {sorted(given)}")
+
+
+def detail_commitment(salt: bytes, seq: int, name: str, value: str) -> str:
+    """HMAC-SHA-256(salt, tag("detail") ‖ u32 seq ‖ prefixed field ‖ value), in hex (docs/spec.md §9.3)."""
+    message = tag("detail") + u32(seq) + prefixed(name.encode("ascii")) + value.encode("utf-8")
+    return hmac.digest(salt, message, "sha256").hex()
+
+
+def _hex(*lengths: int) -> Callable[[Any], bool]:
+    def matches(value: Any) -> bool:
+        return isinstance(value, str) and len(value) // 2 in lengths and _HEX.fullmatch(value) is not None
+
+    return matches
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 500
+
+
+def _identifier(value: Any) -> bool:
+    return isinstance(value, str) and is_identifier(value)
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**32
+
+
+def _optional(form: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or form(value)
+
+
+def _list_of(form: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(form(item) for item in value)
+
+
+def _one_of(*choices: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def _time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_time(value) is not None
+    except CanonicalError:
+        return False
+
+
+def _text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(_identifier(k) and _identifier(v) for k, v in value.items())
+
+
+def _detail_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(_word(k) and _DIGEST(v) for k, v in value.items())
+
+
+def _attempt(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"type", "of"}
+        and value["type"] in ("first", "again", "rescreen", "correcting")
+        and (value["of"] is None if value["type"] == "first" else _count(value["of"]))
+    )
+
+
+def _finding(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"id", "level", "message", "quotes"}
+        and _identifier(value["id"])
+        and value["level"] in ("block", "warn", "info")
+        and isinstance(value["message"], str)
+        and _list_of(lambda quote: isinstance(quote, str))(value["quotes"])
+    )
+
+
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_WORD = re.compile(r"[a-z][a-z0-9-]{0,39}", re.ASCII)
+_DIGEST = _hex(32)
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    "format": _text,
+    "seq": _count,
+    "kind": _word,
+    "time": _time,
+    "mode": _one_of(*MODES),
+    "program": _text,
+    "person": _optional(_identifier),
+    "role": _word,
+    "meaning": _text,
+    "signature": _hex(64),
+    "details": _detail_map,
+    "study": _identifier,
+    "fingerprint": _DIGEST,
+    "registry": _optional(_DIGEST),
+    "findings": _list_of(_finding),
+    "log_key": _DIGEST,
+    "sign_key": _DIGEST,
+    "seal_key": _DIGEST,
+    "added": _identifier,
+    "roles": _list_of(_word),
+    "code_digest": _DIGEST,
+    "code": _text,
+    "deactivated": _identifier,
+    "finding": _identifier,
+    "sealing": _hex(16),
+    "algorithm": _text,
+    "root": _DIGEST,
+    "sealed_digest": _DIGEST,
+    "design_commitment": _DIGEST,
+    "seed_commitments": _list_of(_DIGEST),
+    "holders": _list_of(_identifier),
+    "seed_origin": _one_of("system", "given"),
+    "grantee": _identifier,
+    "half": _one_of("pharmacist", "investigator"),
+    "envelope": _hex(80),
+    "participant": _optional(_identifier),
+    "stratum": _text_map,
+    "position": _count,
+    "attempt": _attempt,
+    "release": _DIGEST,
+    "confirmation": _count,
+    "number": _count,
+    "arm": _count,
+    "salt": _DIGEST,
+    "allocation": _count,
+    "what": _one_of(*CORRECTIONS),
+    "action": _word,
+    "cause": _word,
+    "failure": _one_of(*FAILURES),
+}
