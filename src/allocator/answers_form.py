@@ -1,6 +1,6 @@
 """The eligibility form as it is filed: Answer, AnswersForm, and the strict reader of answers.json. Pure.
 
-The reader refuses what is no such form at all; whether the answers qualify is for `eligibility` (docs/spec.md).
+The reader refuses what is no such form at all; `eligibility` says whether the answers qualify (docs/spec.md).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersForm:
-    """One participant's eligibility form: the time of consent (RFC 3339 with offset), answers by criterion id."""
+    """One participant's form: the time of consent (RFC 3339 with offset), and the answers by criterion id."""
 
     consent: str = ""
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -51,7 +51,7 @@ _FORM_FIELDS = ("consent", "answers")
 
 
 def parse_form(data: bytes) -> AnswersForm:
-    """Read an answers file, strictly. Missing and blank answers are no errors here: `judge` never passes them.
+    """Read an answers file, strictly. Missing or blank answers are no errors here: `judge` never passes them.
 
     Raises:
         InputError: ``answers-file``: the bytes are no eligibility form at all; every fault with its place.
@@ -67,7 +67,7 @@ def parse_form(data: bytes) -> AnswersForm:
 
 
 def form_bytes(form: AnswersForm) -> bytes:
-    """Canonical JSON of a form, only the fields it has; ``parse_form(form_bytes(f)) == f`` for a parsed form."""
+    """Canonical JSON of the fields a form has; ``parse_form(form_bytes(f)) == f`` for every parsed form."""
     answers = {
         name: {key: value for key in _ANSWER_FIELDS if (value := getattr(answer, key)) is not None}
         for name, answer in form.answers.items()

@@ -1,8 +1,8 @@
 """Answers and criteria in; eligible, or not and why, out. Pure.
 
-One rule runs through it: only what was asked, answered and found to pass lets a participant in. What is missing,
-blank, UNKNOWN, on no list, in another unit or out of date never passes (docs/spec.md, eligibility form). Numbers
-are exact decimals; nothing is rounded and nothing converted.
+One rule runs through it: only what was asked, answered and found to pass lets a participant in. What is
+missing, blank, UNKNOWN, on no list, in another unit or out of date never passes (docs/spec.md, eligibility
+form). Numbers are exact decimals; nothing is rounded and nothing converted.
 """
 
 from __future__ import annotations
@@ -88,15 +88,17 @@ class Judgement:
 def judge(study: Study, form: AnswersForm, now: datetime) -> Judgement:
     """Hold a form to every criterion of a study, as of the moment `now` (with a time zone).
 
-    Every criterion of the study has one result, in the study's order; an answer to something that is no criterion
-    is one more result, not met, because it is most often a mistyped id.
+    Every criterion of the study has one result, in the study's order; an answer to something that is no
+    criterion is one more result, not met, because it is most often a mistyped id.
     """
     if now.tzinfo is None:
         raise RuntimeError("judge needs a moment with a time zone")
     today = now.astimezone(study.zone).date()
     results = [_judge_criterion(criterion, form.answers, today) for criterion in study.criteria]
     known = {criterion.id for criterion in study.criteria}
-    results += [_no_criterion(name, form.answers[name], known) for name in form.answers if name not in known]
+    results += [
+        _no_criterion(name, form.answers[name], known) for name in sorted(form.answers.keys() - known)
+    ]
     return Judgement(consent=_judge_consent(form.consent, now), criteria=tuple(results))
 
 
@@ -235,7 +237,7 @@ def _judge_number(criterion: Criterion, rule: _Rule, answer: Answer) -> tuple[st
         return f"{rule.datum} has no unit; the protocol needs {units}", ""
     if unit not in criterion.units:
         return (
-            f"{rule.datum} is in {shortened(unit)}; the protocol needs {units}, and units are never converted",
+            f"{rule.datum} is in {shortened(unit)}; the protocol needs {units}, and nothing is converted",
             "",
         )
     if not is_number(text):

@@ -1,7 +1,8 @@
-"""Read study.toml and design.toml so that every error is reported at once, with file, line and nearest right name.
+"""Read study.toml and design.toml: every error at once, with file, line and nearest right name.
 
-Shapes are checked by pydantic models of the files' tables; the rules themselves live once, in `study` and `design`,
-and are called from here for each table. Slow to import: `check`, `init` and `generate` use it, a reveal never does.
+Shapes are checked by pydantic models of the files' tables; the rules themselves live once, in `study` and
+`design`, and are called from here for each table. Slow to import: `check`, `init` and `generate` use it, a
+reveal never does.
 """
 
 from __future__ import annotations
@@ -102,14 +103,11 @@ def read_study(name: str, data: bytes) -> Study:
     """Parse the bytes of a study.toml; `name` is what errors call the file.
 
     Raises:
-        FileProblems: every error of the file, each with line, column, field and, for an unknown key, the nearest.
+        FileProblems: every error of the file, with line, column, field and, for an unknown key, the nearest.
     """
     text, tables = _parse_toml(name, data)
     problems = _shape_problems(name, text, tables, _StudyFile)
-    if not any(
-        p.field.split(".")[0] in ("study", "arm", "factor", "criterion", "question") for p in problems
-    ):
-        problems += _rule_problems(name, text, tables)
+    problems += _rule_problems(name, text, tables, {_table_of(p.field) for p in problems})
     if problems:
         raise FileProblems("study-file", problems)
     return Study.from_tables(tables)
@@ -139,7 +137,7 @@ def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
         ) from error
     try:
         return text, tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or an integer of too many digits
         line = int(m) if (m := str(error).partition("at line ")[2].partition(",")[0]).isdigit() else 0
         raise FileProblems("not-toml", [_bare(name, f"not TOML: {error}", line=line)]) from error
 
@@ -164,6 +162,8 @@ def _shape_problem(name: str, text: str, item: Any, model: type[BaseModel]) -> P
         message = f"unknown key{_nearest(str(path[-1]), _known_keys(model, path[:-1]))}"
     elif item["type"] == "missing":
         message = "is missing"
+    elif len(path) < len(item["loc"]):
+        message = "a string, or a list of strings, was expected"
     return _problem(name, text, ".".join(str(part) for part in path), message)
 
 
@@ -181,9 +181,15 @@ def _nearest(key: str, known: list[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
-def _rule_problems(name: str, text: str, tables: dict[str, Any]) -> list[Problem]:
-    """Every table that breaks a rule of its own; the study's rules across tables when none does."""
-    problems = []
+def _table_of(path: str) -> str:
+    """The table a field stands in: ``criterion.3`` for ``criterion.3.codes.1``, ``study`` for ``study.id``."""
+    parts = path.split(".")
+    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]
+
+
+def _rule_problems(name: str, text: str, tables: dict[str, Any], misshapen: set[str]) -> list[Problem]:
+    """Every well-shaped table that breaks a rule of its own; the study's rules when no table has any error."""
+    problems: list[Problem] = []
     builders: dict[str, Callable[[dict[str, Any]], object]] = {
         "arm": Arm.from_table,
         "factor": Factor.from_table,
@@ -191,12 +197,14 @@ def _rule_problems(name: str, text: str, tables: dict[str, Any]) -> list[Problem
         "question": Question.from_table,
     }
     for key, build in builders.items():
-        for index, table in enumerate(tables.get(key, ())):
+        for index, table in enumerate(tables.get(key, ()) if key not in misshapen else ()):
+            if f"{key}.{index}" in misshapen:
+                continue
             try:
                 build(table)
             except StudyError as error:
                 problems.append(_problem(name, text, f"{key}.{index}.{error.field}", str(error)))
-    if not problems:
+    if not problems and not misshapen:
         try:
             Study.from_tables(tables)
         except StudyError as error:
