@@ -46,16 +46,10 @@ def check_state(kind: str, state: str) -> None:
             "paused", "allocation is paused in this study", "Look-ups go on. Ask the sponsor when it resumes."
         )
     if state == "closed":
-        raise Refused(
-            "closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated."
-        )
+        raise Refused("closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated.")
     if state in ("open", "sealed") and "active" in allowed:
-        raise Refused(
-            "not-active", f"the study is {state}, not yet active", "The sponsor activates it first."
-        )
-    raise Refused(
-        "wrong-state", f"not possible while the study is {state}", f"Possible while {' or '.join(allowed)}."
-    )
+        raise Refused("not-active", f"the study is {state}, not yet active", "The sponsor activates it first.")
+    raise Refused("wrong-state", f"not possible while the study is {state}", f"Possible while {' or '.join(allowed)}.")
 
 
 def check_request(
@@ -154,9 +148,7 @@ def check_attempt(
             f"The latest attempt is record {previous.seq}.",
         )
     if attempt_type in ("rescreen", "correcting") and not reason:
-        raise Refused(
-            "reason-missing", "a rescreening or a correction needs its reason", "Add --reason TEXT."
-        )
+        raise Refused("reason-missing", "a rescreening or a correction needs its reason", "Add --reason TEXT.")
 
 
 def check_unallocated(participant: str, allocation: int | None) -> None:
@@ -199,6 +191,4 @@ def stratum_of(given: dict[str, str], strata: tuple[dict[str, str], ...]) -> dic
             return stratum
     names = {name: sorted({s[name] for s in strata}) for name in strata[0]}
     wanted = ", ".join(f"{name}={'|'.join(levels)}" for name, levels in names.items()) or "none"
-    raise Refused(
-        "unknown-stratum", f"no stratum {given or 'without factors'} in this study", f"Factors: {wanted}."
-    )
+    raise Refused("unknown-stratum", f"no stratum {given or 'without factors'} in this study", f"Factors: {wanted}.")

@@ -81,12 +81,8 @@ def shortened(text: str) -> str:
 
 
 def _no_form(faults: list[str]) -> InputError:
-    hint = (
-        'It is JSON: {"consent": "2026-11-20T09:30:00+08:00", "answers": {"<criterion>": {"value": "..."}}}.'
-    )
-    return InputError(
-        "answers-file", "The answers file is no eligibility form: " + "; ".join(faults), hint, faults
-    )
+    hint = 'It is JSON: {"consent": "2026-11-20T09:30:00+08:00", "answers": {"<criterion>": {"value": "..."}}}.'
+    return InputError("answers-file", "The answers file is no eligibility form: " + "; ".join(faults), hint, faults)
 
 
 def _form_faults(document: dict[str, Any]) -> Iterator[str]:

@@ -43,18 +43,14 @@ class RandomizationDesign:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise DesignError(
-                "method", f"{self.method!r} is no method of this version; known: {', '.join(METHODS)}"
-            )
+            raise DesignError("method", f"{self.method!r} is no method of this version; known: {', '.join(METHODS)}")
         if not 1 <= self.length <= MAX_LENGTH:
             raise DesignError("length", f"{self.length} is outside 1..{MAX_LENGTH}")
         if not self.ratio:
             raise DesignError("ratio", "no arm has a share")
         for code, share in self.ratio:
             if not 1 <= share <= MAX_RATIO:
-                raise DesignError(
-                    f"ratio.{code}", f"{share} is outside 1..{MAX_RATIO}; ratios are whole numbers"
-                )
+                raise DesignError(f"ratio.{code}", f"{share} is outside 1..{MAX_RATIO}; ratios are whole numbers")
         if not self.block_sizes:
             raise DesignError("block_sizes", "at least one block size is needed")
         if list(self.block_sizes) != sorted(set(self.block_sizes)):

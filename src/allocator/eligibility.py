@@ -96,9 +96,7 @@ def judge(study: Study, form: AnswersForm, now: datetime) -> Judgement:
     today = now.astimezone(study.zone).date()
     results = [_judge_criterion(criterion, form.answers, today) for criterion in study.criteria]
     known = {criterion.id for criterion in study.criteria}
-    results += [
-        _no_criterion(name, form.answers[name], known) for name in sorted(form.answers.keys() - known)
-    ]
+    results += [_no_criterion(name, form.answers[name], known) for name in sorted(form.answers.keys() - known)]
     return Judgement(consent=_judge_consent(form.consent, now), criteria=tuple(results))
 
 
@@ -154,9 +152,7 @@ def _judge_criterion(criterion: Criterion, answers: dict[str, Answer], today: da
         return CriterionResult(id=criterion.id, met=False, answer="", reason=reason)
     reason = ""
     if answer.value == "UNKNOWN":
-        fault = (
-            f"{rule.datum} is UNKNOWN, and what is unknown never qualifies; the protocol needs {rule.needed}"
-        )
+        fault = f"{rule.datum} is UNKNOWN, and what is unknown never qualifies; the protocol needs {rule.needed}"
     elif answer.value == "NA" and criterion.not_applicable:
         fault, reason = _judge_exemption(criterion, rule, answers)
         fault = fault or _fault_of_fields(rule, criterion, answer, today)

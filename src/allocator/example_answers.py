@@ -35,6 +35,4 @@ def redated(data: bytes, today: date) -> bytes:
 
 
 def _moved(answer: Answer, shift: timedelta) -> Answer:
-    return (
-        replace(answer, date=(date.fromisoformat(answer.date) + shift).isoformat()) if answer.date else answer
-    )
+    return replace(answer, date=(date.fromisoformat(answer.date) + shift).isoformat()) if answer.date else answer

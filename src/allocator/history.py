@@ -83,11 +83,7 @@ class History:
         if self.opening is None:
             return []
         decided = self.decisions()
-        return [
-            f["id"]
-            for f in self.opening.fields["findings"]
-            if f["level"] == "block" and f["id"] not in decided
-        ]
+        return [f["id"] for f in self.opening.fields["findings"] if f["level"] == "block" and f["id"] not in decided]
 
     def allocation(self, participant: str) -> Record | None:
         """The participant's allocation, or None."""
@@ -165,6 +161,4 @@ def _apply(people: dict[str, Person], record: Record) -> Person:
         person = people[fields["deactivated" if record.kind == "person-deactivated" else "person"]]
     if record.kind == "person-deactivated":
         return replace(person, active=False)
-    return replace(
-        person, sign_key=bytes.fromhex(fields["sign_key"]), seal_key=bytes.fromhex(fields["seal_key"])
-    )
+    return replace(person, sign_key=bytes.fromhex(fields["sign_key"]), seal_key=bytes.fromhex(fields["seal_key"]))

@@ -135,9 +135,7 @@ KINDS: dict[str, Kind] = {
         details=("value", "reason"),
         meaning="I state this correction beside the allocation, which stands.",
     ),
-    "refused": Kind(
-        fields=("action", "cause", "participant"), meaning="I made this request, and it was refused."
-    ),
+    "refused": Kind(fields=("action", "cause", "participant"), meaning="I made this request, and it was refused."),
     "attempt-failed": Kind(fields=("person", "action", "failure")),
 }
 

@@ -60,9 +60,7 @@ def draw_sequence(
     return bytes(sequence[:length])
 
 
-def draw_stratum(
-    prk: bytes, label: str, shares: Sequence[int], block_sizes: Sequence[int], length: int
-) -> bytes:
+def draw_stratum(prk: bytes, label: str, shares: Sequence[int], block_sizes: Sequence[int], length: int) -> bytes:
     """The arm indices of the stratum with this label, from its own streams; vectorised when long enough."""
     size_key, shuffle_key = stream_key(prk, "size", label), stream_key(prk, "shuffle", label)
     if length >= FAST_FROM:

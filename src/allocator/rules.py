@@ -80,13 +80,9 @@ def _study(case: Case) -> None:
     fields, opening = case.record.fields, case.history.opening
     if opening is None:
         if fields["study"] != case.study.id:
-            raise _evidence(
-                "study", f"the log is of study {fields['study']}, the study file of {case.study.id}"
-            )
+            raise _evidence("study", f"the log is of study {fields['study']}, the study file of {case.study.id}")
     elif fields["mode"] != opening.fields["mode"]:
-        raise _evidence(
-            "mode", f"mode is {fields['mode']}, the study was opened in mode {opening.fields['mode']}"
-        )
+        raise _evidence("mode", f"mode is {fields['mode']}, the study was opened in mode {opening.fields['mode']}")
     if fields.get("fingerprint", case.study.fingerprint.hex()) != case.study.fingerprint.hex():
         raise EvidenceError(
             "fingerprint",
@@ -172,13 +168,9 @@ def _person_added(case: Case) -> None:
 def _person_enrolled(case: Case) -> None:
     fields, person = case.record.fields, case.history.person(case.record.fields["person"])
     if person is None or person.enrolled:
-        raise Refused(
-            "enrolled-already", f"{fields['person']} is enrolled already", "Sign with your passphrase."
-        )
+        raise Refused("enrolled-already", f"{fields['person']} is enrolled already", "Sign with your passphrase.")
     if code_digest(case.study.fingerprint, person.id, fields["code"]) != person.code_digest:
-        raise Refused(
-            "wrong-code", "this is not the one-time code of this person", "Ask the sponsor for the code."
-        )
+        raise Refused("wrong-code", "this is not the one-time code of this person", "Ask the sponsor for the code.")
     if any(other.sign_key.hex() == fields["sign_key"] for other in case.history.people.values()):
         raise Refused("key-reused", "this key belongs to another person", "Enrol with keys of your own.")
 
@@ -186,14 +178,10 @@ def _person_enrolled(case: Case) -> None:
 def _person_deactivated(case: Case) -> None:
     person = case.history.person(case.record.fields["deactivated"])
     if person is None or not person.active:
-        raise Refused(
-            "no-such-person", f"{case.record.fields['deactivated']} is not an active person of this study"
-        )
+        raise Refused("no-such-person", f"{case.record.fields['deactivated']} is not an active person of this study")
     others = [p for p in case.history.people.values() if Role.SPONSOR in p.roles and p.active and p.enrolled]
     if [p.id for p in others] == [person.id]:
-        raise Refused(
-            "last-sponsor", "the last sponsor cannot be deactivated", "Add and enrol another sponsor first."
-        )
+        raise Refused("last-sponsor", "the last sponsor cannot be deactivated", "Add and enrol another sponsor first.")
 
 
 def _decided(case: Case) -> None:
@@ -212,23 +200,14 @@ def _generated(case: Case) -> None:
     if fields["algorithm"] != ALGORITHM:
         raise _evidence("algorithm", f"algorithm {fields['algorithm']!r} is unknown to this version")
     if history.sealing is not None and "reason" not in fields["details"]:
-        raise Refused(
-            "reason-missing", "a list was generated before; another one needs a reason", "Add --reason TEXT."
-        )
+        raise Refused("reason-missing", "a list was generated before; another one needs a reason", "Add --reason TEXT.")
     if fields["seed_origin"] == "given" and fields["mode"] != "test":
-        raise Refused(
-            "seed-given", "a given seed is for mode test only", "Leave --seed away: the system draws it."
-        )
+        raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away: the system draws it.")
     holders = [history.person(holder) for holder in fields["holders"]]
     if len(holders) != 2 or len(fields["seed_commitments"]) != 2 or fields["holders"][0] != fields["person"]:
         raise _evidence("holders", "the seed has two shares: the generating statistician's and a custodian's")
     custodian = holders[1]
-    if (
-        custodian is None
-        or not custodian.enrolled
-        or not custodian.active
-        or Role.CUSTODIAN not in custodian.roles
-    ):
+    if custodian is None or not custodian.enrolled or not custodian.active or Role.CUSTODIAN not in custodian.roles:
         raise Refused("no-custodian", "no enrolled custodian can hold the second share of the seed")
 
 
@@ -237,12 +216,7 @@ def _granted(case: Case) -> None:
     if newest is None or newest.fields["sealing"] != fields["sealing"]:
         raise _evidence("sealing", "the grant is not of the newest sealing")
     grantee = case.history.person(fields["grantee"])
-    if (
-        grantee is None
-        or not grantee.enrolled
-        or not grantee.active
-        or Role(fields["half"]) not in grantee.roles
-    ):
+    if grantee is None or not grantee.enrolled or not grantee.active or Role(fields["half"]) not in grantee.roles:
         raise Refused(
             "cannot-grant",
             f"{fields['grantee']} is no enrolled, active {fields['half']} of this study",
@@ -360,9 +334,7 @@ def _allocated(case: Case) -> None:
                 details={"expected": bound.fields[name], "found": fields[name]},
             )
     if fields["number"] != history.allocated + 1:
-        raise _evidence(
-            "number", f"randomization number {fields['number']}, the next one is {history.allocated + 1}"
-        )
+        raise _evidence("number", f"randomization number {fields['number']}, the next one is {history.allocated + 1}")
     if fields["arm"] >= len(case.study.arms):
         raise _evidence("arm", "the arm index is of no arm of the study")
     _check_opened(case)
@@ -413,9 +385,7 @@ def _corrected(case: Case) -> None:
         return
     for record in case.history.store.records(("corrected",), participant=fields["participant"]):
         if record.fields["what"] == "in-error":  # X04: irreversible, so a second mark says nothing
-            raise Refused(
-                "in-error-already", f"{fields['participant']} is already marked as randomized in error"
-            )
+            raise Refused("in-error-already", f"{fields['participant']} is already marked as randomized in error")
 
 
 def _refused_rule(case: Case) -> None:

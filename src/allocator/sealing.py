@@ -75,9 +75,7 @@ class SealedStratum:
         except (ValueError, UnicodeEncodeError):
             blob = b""
         if len(text) != ENTRY_CHARACTERS or len(blob) != ENTRY_BYTES:
-            raise EvidenceError(
-                "sealed-entry", f"entry {position} of stratum {self.label} is not a sealed entry"
-            )
+            raise EvidenceError("sealed-entry", f"entry {position} of stratum {self.label} is not a sealed entry")
         return blob
 
     def commitment(self, position: int) -> bytes:
@@ -266,9 +264,7 @@ def _sealed_stratum(item: dict[str, Any]) -> SealedStratum:
     entries = item["entries"]
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise CanonicalError("entries are no list of texts")
-    return SealedStratum(
-        stratum=item["stratum"], label=stratum_label(item["stratum"]), entries=tuple(entries)
-    )
+    return SealedStratum(stratum=item["stratum"], label=stratum_label(item["stratum"]), entries=tuple(entries))
 
 
 def _envelope(item: dict[str, Any]) -> Envelope:

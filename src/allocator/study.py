@@ -337,8 +337,7 @@ class Study:
         """Every combination of factor levels in declared order; one empty stratum when there is no factor."""
         names = [factor.name for factor in self.factors]
         return tuple(
-            dict(zip(names, levels, strict=True))
-            for levels in itertools.product(*(f.levels for f in self.factors))
+            dict(zip(names, levels, strict=True)) for levels in itertools.product(*(f.levels for f in self.factors))
         )
 
     def is_participant(self, text: str) -> bool:
@@ -384,9 +383,7 @@ def check_head(study: Study) -> None:
     try:
         ZoneInfo(study.time_zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise StudyError(
-            "time_zone", f"{study.time_zone!r} is no IANA time zone, such as Asia/Shanghai"
-        ) from error
+        raise StudyError("time_zone", f"{study.time_zone!r} is no IANA time zone, such as Asia/Shanghai") from error
 
 
 def check_participant_pattern(pattern: str) -> None:
@@ -395,9 +392,7 @@ def check_participant_pattern(pattern: str) -> None:
         raise StudyError("participant", "the pattern must be printable ASCII, 1 to 100 characters")
     # a repeat of a group can take exponential time on a hostile id; ids need classes and counts, no more
     if re.search(r"\)[*+{]", pattern):
-        raise StudyError(
-            "participant", "a repeated group is not taken; repeat classes such as [0-9]{3,6} instead"
-        )
+        raise StudyError("participant", "a repeated group is not taken; repeat classes such as [0-9]{3,6} instead")
     try:
         compiled = re.compile(pattern, re.ASCII)
     except re.error as error:
@@ -425,9 +420,7 @@ def check_uniqueness(study: Study) -> None:
     for criterion in study.criteria:
         if criterion.not_applicable and study.criterion(criterion.not_applicable[0]) is None:
             name = criterion.not_applicable[0]
-            raise StudyError(
-                "criterion.not_applicable", f"{criterion.id} refers to {name!r}, which is no criterion"
-            )
+            raise StudyError("criterion.not_applicable", f"{criterion.id} refers to {name!r}, which is no criterion")
 
 
 def _check_quantity(criterion: Criterion) -> None:

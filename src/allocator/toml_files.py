@@ -132,9 +132,7 @@ def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise FileProblems(
-            "not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]
-        ) from error
+        raise FileProblems("not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]) from error
     try:
         return text, tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or an integer of too many digits
@@ -182,13 +180,13 @@ def _nearest(key: str, known: list[str]) -> str:
 
 
 def _table_of(path: str) -> str:
-    """The table a field stands in: ``criterion.3`` for ``criterion.3.codes.1``, ``study`` for ``study.id``."""
+    """The table of a field: ``criterion.3`` for ``criterion.3.codes.1``, ``study`` for ``study.id``."""
     parts = path.split(".")
     return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]
 
 
 def _rule_problems(name: str, text: str, tables: dict[str, Any], misshapen: set[str]) -> list[Problem]:
-    """Every well-shaped table that breaks a rule of its own; the study's rules when no table has any error."""
+    """Well-shaped tables that break a rule of their own; the study's rules when no table has an error."""
     problems: list[Problem] = []
     builders: dict[str, Callable[[dict[str, Any]], object]] = {
         "arm": Arm.from_table,
@@ -222,9 +220,7 @@ def _problem(name: str, text: str, path: str, message: str) -> Problem:
     if entry is None:
         return Problem(file=name, line=0, column=0, field=path, message=shown(message))
     start = entry.value_start
-    return Problem(
-        file=name, line=start.line + 1, column=start.column + 1, field=path, message=shown(message)
-    )
+    return Problem(file=name, line=start.line + 1, column=start.column + 1, field=path, message=shown(message))
 
 
 def _bare(name: str, message: str, *, line: int = 0) -> Problem:

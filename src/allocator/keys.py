@@ -1,0 +1,235 @@
+"""The only reader of keys/: people's keys, encrypted; the log key; the local head; the lock (docs/spec.md §13)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+
+from allocator.canonical import CanonicalError, canonical_bytes, parse_strict, prefixed, tag
+from allocator.errors import CredentialError, EvidenceError, StorageError
+from allocator.home import write_durably
+
+FORMAT = "allocator-key/1"
+LOCK_SECONDS = 10.0
+_HEAD_BYTES = 80  # 10 digits, a space, 64 hexadecimal digits, spaces, a newline: one overwrite in one sector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyStretching:
+    """Argon2id parameters (RFC 9106 §4); bounded when read, so that a forged file cannot exhaust the machine."""
+
+    memory_kib: int
+    iterations: int
+    lanes: int
+
+    def __post_init__(self) -> None:
+        if not (64 <= self.memory_kib <= 1 << 21 and 1 <= self.iterations <= 16 and 1 <= self.lanes <= 16):
+            raise CredentialError("key-file", "the key file asks for impossible Argon2id parameters")
+
+
+STANDARD = KeyStretching(memory_kib=65_536, iterations=3, lanes=4)  # RFC 9106 §4, second recommended option
+ONLY_FOR_TESTS = KeyStretching(memory_kib=64, iterations=1, lanes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateKeys:
+    """A person's own keys, in memory while they act."""
+
+    signing: Ed25519PrivateKey = field(repr=False)
+    opening: X25519PrivateKey = field(repr=False)
+
+    @classmethod
+    def from_entropy(cls, secret: bytes) -> PrivateKeys:
+        """From 64 random bytes: Ed25519 seed ‖ X25519 scalar."""
+        return cls(
+            signing=Ed25519PrivateKey.from_private_bytes(secret[:32]),
+            opening=X25519PrivateKey.from_private_bytes(secret[32:]),
+        )
+
+    @property
+    def sign_key(self) -> bytes:
+        """Raw Ed25519 public key."""
+        return self.signing.public_key().public_bytes_raw()
+
+    @property
+    def seal_key(self) -> bytes:
+        """Raw X25519 public key."""
+        return self.opening.public_key().public_bytes_raw()
+
+
+class KeyFolder:
+    """keys/<study>/. Stateless: every call reads or writes the disk."""
+
+    def __init__(self, path: Path, *, stretching: KeyStretching = STANDARD) -> None:
+        self.path = path
+        self._stretching = stretching
+
+    # ---- people -----------------------------------------------------------------------------------------------
+
+    def has(self, person: str) -> bool:
+        """True when a key file of this person is there."""
+        return self._person_file(person).is_file()
+
+    def write(
+        self, study: str, person: str, keys: PrivateKeys, passphrase: str, entropy: Callable[[int], bytes]
+    ) -> None:
+        """Encrypt a person's keys under a passphrase: Argon2id, then AES-256-GCM over Ed25519 ‖ X25519."""
+        write_durably(self._person_file(person), self.sealed_keys(study, person, keys, passphrase, entropy), mode=0o600)
+
+    def sealed_keys(
+        self, study: str, person: str, keys: PrivateKeys, passphrase: str, entropy: Callable[[int], bytes]
+    ) -> bytes:
+        """The bytes of a key file."""
+        salt, nonce = entropy(16), entropy(12)
+        secret = keys.signing.private_bytes_raw() + keys.opening.private_bytes_raw()
+        stretched = _stretch(passphrase, salt, self._stretching)
+        public = {"sign_key": keys.sign_key.hex(), "seal_key": keys.seal_key.hex()}
+        return canonical_bytes(
+            {
+                "format": FORMAT,
+                "study": study,
+                "person": person,
+                **public,
+                "argon2id": {
+                    "salt": salt.hex(),
+                    "memory_kib": self._stretching.memory_kib,
+                    "iterations": self._stretching.iterations,
+                    "lanes": self._stretching.lanes,
+                },
+                "nonce": nonce.hex(),
+                "ciphertext": AESGCM(stretched).encrypt(nonce, secret, _associated(study, person, public)).hex(),
+            }
+        )
+
+    def unlock(self, study: str, person: str, passphrase: str) -> PrivateKeys:
+        """Open a person's keys.
+
+        Raises:
+            CredentialError: no key file, a damaged one, another study's, or a wrong passphrase.
+        """
+        plain = self._read_person(person)
+        try:
+            if (plain["format"], plain["study"], plain["person"]) != (FORMAT, study, person):
+                raise CredentialError("key-file", f"the key file of {person} is not for this study and person")
+            given, public = plain["argon2id"], {k: plain[k] for k in ("sign_key", "seal_key")}
+            stretching = KeyStretching(**{k: given[k] for k in ("memory_kib", "iterations", "lanes")})
+            stretched = _stretch(passphrase, bytes.fromhex(given["salt"]), stretching)
+            nonce, ciphertext = bytes.fromhex(plain["nonce"]), bytes.fromhex(plain["ciphertext"])
+            secret = AESGCM(stretched).decrypt(nonce, ciphertext, _associated(study, person, public))
+        except InvalidTag as error:
+            raise CredentialError(
+                "wrong-passphrase",
+                f"the passphrase does not open the key of {person}",
+                "Try again; after several failures each try waits a little longer. Nothing is ever locked.",
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise CredentialError(
+                "key-file", f"the key file of {person} is damaged", "Restore keys/ from a backup."
+            ) from error
+        return PrivateKeys.from_entropy(secret)
+
+    # ---- log key, local head, lock ----------------------------------------------------------------------------
+
+    def write_log_key(self, secret: bytes) -> bytes:
+        """Keep the log's own signing key (it will sign checkpoints); returns its public half."""
+        write_durably(self.path / "log.key", secret.hex().encode("ascii") + b"\n", mode=0o600)
+        return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+    def read_head(self) -> tuple[int, bytes] | None:
+        """(seq, hash) of the last record known here, None when there is no head. EvidenceError when it is no head."""
+        try:
+            text = (self.path / "head").read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StorageError("unavailable", f"the local head cannot be read: {error.strerror}") from error
+        try:
+            seq, digest = text.decode("ascii").split()
+            if len(bytes.fromhex(digest)) == 32:
+                return int(seq), bytes.fromhex(digest)
+        except ValueError:
+            pass
+        raise EvidenceError("head-damaged", "keys/<study>/head is no head", "Restore it; do not delete it to go on.")
+
+    def write_head(self, seq: int, digest: bytes) -> None:
+        """Overwrite the head in place and wait until it is durable. OSError when it cannot be."""
+        line = f"{seq:>10} {digest.hex()}".ljust(_HEAD_BYTES - 1) + "\n"
+        descriptor = os.open(self.path / "head", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            os.pwrite(descriptor, line.encode("ascii"), 0)
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """One writer of this study at a time, from before BEGIN until after the head. StorageError after `seconds`."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise StorageError(
+                "unavailable", f"keys/ cannot be written: {error.strerror}", "Nothing was written. Check the home."
+            ) from error
+        try:
+            _flock(descriptor, seconds)
+            yield
+        finally:
+            os.close(descriptor)  # closing releases the lock
+
+    def _person_file(self, person: str) -> Path:
+        return self.path / f"{person}.json"
+
+    def _read_person(self, person: str) -> dict[str, Any]:
+        try:
+            return parse_strict(self._person_file(person).read_bytes(), limit=1 << 16)
+        except FileNotFoundError as error:
+            raise CredentialError(
+                "no-key", f"there is no key file of {person} in this home", "Restore keys/ from a backup."
+            ) from error
+        except (OSError, CanonicalError) as error:
+            raise CredentialError(
+                "key-file", f"the key file of {person} cannot be read", "Restore keys/ from a backup."
+            ) from error
+
+
+def _flock(descriptor: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise StorageError(
+                    "busy", "somebody else is writing to this study", "Nothing was written. Ask again."
+                ) from None
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+
+
+def _stretch(passphrase: str, salt: bytes, stretching: KeyStretching) -> bytes:
+    return Argon2id(
+        salt=salt,
+        length=32,
+        iterations=stretching.iterations,
+        lanes=stretching.lanes,
+        memory_cost=stretching.memory_kib,
+    ).derive(passphrase.encode("utf-8"))
+
+
+def _associated(study: str, person: str, public: dict[str, str]) -> bytes:
+    names = b"".join(prefixed(text.encode("ascii")) for text in (study, person, public["sign_key"], public["seal_key"]))
+    return tag("key") + names

@@ -1,0 +1,207 @@
+"""The log in one SQLite file (docs/spec.md §12). Plain `sqlite3`: sqlite-utils has no BEGIN IMMEDIATE.
+
+`journal_mode=DELETE, synchronous=EXTRA`: the rollback journal is durable before the commit and its removal after it.
+WAL is not used: SQLite before 3.51.3 can corrupt a WAL database written by two connections (sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from allocator.canonical import CanonicalError, parse_strict
+from allocator.errors import EvidenceError, StorageError
+from allocator.log import GENESIS, MAX_BODY, Detail, Record
+
+BUSY_SECONDS = 10.0
+_COLUMNS = "prev, CAST(body AS BLOB)"
+
+
+def schema_text() -> str:
+    """The text of the one schema file."""
+    return files("allocator").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+def create_log(path: Path) -> None:
+    """Make an empty log: a deliberate act of its own, never done by opening. StorageError if it cannot be."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rwc", uri=True)) as connection:
+            connection.executescript(f"BEGIN EXCLUSIVE; {schema_text()} COMMIT;")
+    except sqlite3.Error as error:
+        raise StorageError("cannot-create", f"{path.name} could not be made: {error}") from error
+
+
+class SqliteStore:
+    """See `allocator.store.Store`. One connection; close it, or use it as a context manager."""
+
+    def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        _refuse_foreign_files(path)
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with _translated(path):
+            self._connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
+            for pragma in ("synchronous=EXTRA", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            mode = self._connection.execute("PRAGMA journal_mode").fetchone()[0]
+        self._path = path
+        if mode != "delete":
+            self.close()
+            raise EvidenceError(
+                "journal-mode",
+                f"{path.name} is in journal mode {mode}; this program writes it in mode delete only",
+                "Somebody changed the file. Run `allocator verify` and tell the sponsor.",
+            )
+
+    def __enter__(self) -> SqliteStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE … COMMIT: a plain BEGIN would let two writers read the same state and fail late."""
+        with _translated(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with _translated(self._path):
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                with _translated(self._path):
+                    self._connection.execute("ROLLBACK")
+
+    def append(self, record: Record, details: Mapping[str, Detail]) -> None:
+        """One INSERT for the record and its guard columns, one for each private detail."""
+        if not self._connection.in_transaction:
+            raise RuntimeError("append outside a transaction")
+        last = self.last()
+        if record.seq != (last.seq + 1 if last else 0) or record.prev != (last.hash if last else GENESIS):
+            raise RuntimeError(f"record {record.seq} does not follow the last one")
+        with _translated(self._path):
+            self._connection.execute(
+                "INSERT INTO record (seq, prev, body, kind, participant, stratum, position) VALUES (?,?,?,?,?,?,?)",
+                (record.seq, record.prev, record.body.decode("utf-8"), *record.columns),
+            )
+            self._connection.executemany(
+                "INSERT INTO detail (seq, field, salt, value) VALUES (?,?,?,?)",
+                [(record.seq, name, detail.salt, detail.value) for name, detail in details.items()],
+            )
+
+    def last(self) -> Record | None:
+        """The newest record."""
+        return self._one("ORDER BY seq DESC LIMIT 1", ())
+
+    def record(self, seq: int) -> Record | None:
+        """The record at this place."""
+        return self._one("WHERE seq = ?", (seq,))
+
+    def newest(
+        self,
+        kinds: tuple[str, ...],
+        *,
+        participant: str | None = None,
+        stratum: str | None = None,
+        position: int | None = None,
+    ) -> Record | None:
+        """One index look-up a kind."""
+        where, values = "WHERE kind = ?", ()  # type: tuple[str, tuple[str | int | None, ...]]
+        if participant is not None:
+            where, values = f"{where} AND participant = ?", (participant,)
+        elif position is not None:
+            where, values = f"{where} AND stratum = ? AND position = ?", (stratum, position)
+        sql = f"{where} ORDER BY seq DESC LIMIT 1"
+        found = [record for kind in kinds if (record := self._one(sql, (kind, *values)))]
+        return max(found, key=lambda record: record.seq, default=None)
+
+    def records(self, kinds: tuple[str, ...] = (), *, participant: str | None = None) -> Iterator[Record]:
+        """Records in order."""
+        clauses = []
+        if kinds:
+            clauses.append(f"kind IN ({', '.join('?' * len(kinds))})")
+        if participant is not None:
+            clauses.append("participant = ?")
+        where = f"WHERE {' AND '.join(clauses)} " if clauses else ""
+        values = (*kinds, *(() if participant is None else (participant,)))
+        with _translated(self._path):
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
+            for prev, body in rows:
+                yield _record(prev, body)
+
+    def details(self, seq: int) -> dict[str, Detail]:
+        """The private details of a record."""
+        with _translated(self._path):
+            rows = self._connection.execute("SELECT field, salt, value FROM detail WHERE seq = ?", (seq,)).fetchall()
+        return {name: Detail(salt=salt, value=value) for name, salt, value in rows}
+
+    def _one(self, clause: str, values: tuple[str | int | None, ...]) -> Record | None:
+        with _translated(self._path):
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM record {clause}", values).fetchone()
+        return _record(*row) if row else None
+
+
+def _record(prev: bytes, body: bytes) -> Record:
+    try:
+        return Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
+    except CanonicalError as error:
+        raise EvidenceError(
+            "log-damaged",
+            f"a record of the log cannot be read: {error}",
+            "Run `allocator verify`; nothing was written.",
+        ) from error
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    """A -wal or -shm beside our file was put there by somebody: opening would replay it (formats: planted journal)."""
+    if not path.exists():
+        raise StorageError("no-log", f"{path} is not there", "Check --home and --study, or restore the file.")
+    for suffix in ("-wal", "-shm"):
+        foreign = path.with_name(path.name + suffix)
+        if foreign.exists():
+            raise EvidenceError(
+                "foreign-file",
+                f"{foreign.name} lies beside the log, which is never written that way",
+                "Do not open the log with other programs. Run `allocator verify` and tell the sponsor.",
+            )
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """sqlite3's errors as ours: busy, unavailable, or damaged."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise EvidenceError(
+            "append-only", f"{path.name} refused the record: {error}", "Nothing was written. Run `allocator verify`."
+        ) from error
+    except sqlite3.OperationalError as error:
+        raise _storage_error(path, error) from error
+    except sqlite3.DatabaseError as error:
+        raise EvidenceError(
+            "log-damaged",
+            f"{path.name} is damaged or not a log: {error}",
+            "Nothing was written. Run `allocator verify`, then restore the file from a backup.",
+        ) from error
+
+
+def _storage_error(path: Path, error: sqlite3.OperationalError) -> StorageError | EvidenceError:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StorageError("busy", "the log is busy: somebody else is writing", "Nothing was written. Ask again.")
+    if name.startswith("SQLITE_FULL") or getattr(error, "errno", None) == errno.ENOSPC:
+        return StorageError("disk-full", "the disk is full", "Nothing was written. Free some space, then ask again.")
+    if name.startswith("SQLITE_READONLY"):
+        return StorageError(
+            "read-only", f"{path.name} cannot be written", "Nothing was written. Check the permissions."
+        )
+    if name in ("SQLITE_ERROR", "SQLITE_SCHEMA"):
+        return EvidenceError("log-schema", f"{path.name} is not as made: {error}", "Run `allocator verify`.")
+    return StorageError("unavailable", f"{path.name}: {error}", "Nothing was written. Ask again, or tell the sponsor.")

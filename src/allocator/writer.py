@@ -1,0 +1,203 @@
+"""Write one record: lock, transaction, rules, signature, durable commit, head. In this order, for every act.
+
+Nothing is shown before `RecordWriter.write` returns: log first, reveal second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from allocator import PROGRAM
+from allocator.canonical import canonical_bytes, format_time
+from allocator.errors import AllocatorError, CredentialError, EvidenceError, Refused, StorageError
+from allocator.history import History
+from allocator.keys import KeyFolder, PrivateKeys
+from allocator.log import FORMAT, KINDS, Detail, Record, detail_commitment, new_record
+from allocator.person import Role, acting_role, sign
+from allocator.rules import Case, check_record
+from allocator.sealing import SealedSchedule
+from allocator.store import Store
+from allocator.study import Study
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """A person who has given their passphrase."""
+
+    person: str
+    keys: PrivateKeys = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What an act wants recorded: a kind, its own fields, its private details."""
+
+    kind: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class RecordWriter:
+    """The one way into a log."""
+
+    def __init__(
+        self,
+        *,
+        study: Study,
+        store: Store,
+        keys: KeyFolder,
+        sealed: Callable[[], SealedSchedule | None],
+        clock: Callable[[], datetime],
+        entropy: Callable[[int], bytes],
+        notify: Callable[[str], None],
+    ) -> None:
+        self._study, self._store, self._keys, self._sealed = study, store, keys, sealed
+        self._clock, self._entropy, self._notify = clock, entropy, notify
+        self.history = History(store)
+
+    def write(
+        self, actor: Actor, action: str, build: Callable[[datetime], Draft], *, participant: str | None = None
+    ) -> Record:
+        """Perform one signed act and return its record, durable.
+
+        Args:
+            actor: who acts.
+            action: the kind of record intended; its role table decides, and a refusal names it.
+            build: makes the draft from the time of the act, inside the transaction; may raise Refused.
+            participant: named in a refusal.
+
+        Raises:
+            Refused, EvidenceError: a rule says no; a ``refused`` record says so in the log. Nothing else was written.
+            StorageError: nothing was written.
+        """
+        with self._keys.lock():
+            try:
+                with self._store.transaction():
+                    now = self._now()
+                    role = self.check_role(actor, action)
+                    draft = build(now)
+                    record = self._append(actor, role, draft, now)
+                # ==== POINT OF NO RETURN: the commit is durable. From here on nothing may fail the act. ====
+            except (Refused, EvidenceError) as refusal:
+                self._record_refusal(actor, action, refusal, participant)
+                raise
+            self._advance_head(record)
+        return record
+
+    def write_failure(self, person: str | None, action: str, failure: str) -> None:
+        """Record a failed attempt, unsigned: nobody proved who they are."""
+        with self._keys.lock():
+            with self._store.transaction():
+                now = self._now()
+                fields = {"person": person, "action": action, "failure": failure}
+                record = self._append(None, None, Draft(kind="attempt-failed", fields=fields), now)
+            self._advance_head(record)
+
+    def check_head(self) -> None:
+        """A log behind the local head lost records: a rollback, a restored backup, a cut tail (L03).
+
+        Raises:
+            EvidenceError: the head's record is not in the log.
+        """
+        head = self._keys.read_head()
+        if head is None:
+            return
+        seq, digest = head
+        record = self._store.record(seq)
+        if record is None or record.hash != digest:
+            last = self._store.last()
+            raise EvidenceError(
+                "log-behind-head",
+                f"the log lacks record {seq}, which this home has seen: it is older than its head, or was changed",
+                "Do not go on. Keep both files, run `allocator verify`, and restore the newest log.",
+                {"expected": {"seq": seq, "hash": digest.hex()}, "found": last.seq if last else None},
+            )
+
+    def _now(self) -> datetime:
+        self.check_head()
+        now, last = self._clock(), self._store.last()
+        if last is None or now >= last.time:
+            return now
+        if last.time - now <= CLOCK_TOLERANCE:  # a small correction by the time service: keep the order
+            return last.time
+        raise StorageError(
+            "clock-behind",
+            f"the clock says {format_time(now)}, before the last record ({last.fields['time']})",
+            "Nothing was written. Set the clock right, then ask again.",
+        )
+
+    def check_role(self, actor: Actor, action: str) -> Role:
+        """The role in which this person may act now; Refused, or CredentialError for keys that are not theirs."""
+        person = self.history.person(actor.person)
+        enrolling = action == "person-enrolled" and person is not None and not person.enrolled
+        if person is None or not person.active or not (enrolling or person.sign_key == actor.keys.sign_key):
+            raise CredentialError("no-longer", f"{actor.person} may no longer act in this study", "Ask the sponsor.")
+        return acting_role(person, action)
+
+    def _append(self, actor: Actor | None, role: Role | None, draft: Draft, now: datetime) -> Record:
+        last, opening = self._store.last(), self.history.opening
+        if last is None or opening is None:
+            raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
+        seq, prev, mode = last.seq + 1, last.hash, opening.fields["mode"]
+        record, details = make_record(draft, seq, prev, now, mode, actor, role, self._entropy)
+        case = Case(study=self._study, history=self.history, sealed=self._sealed(), record=record, details=details)
+        check_record(case)
+        self._store.append(record, details)
+        return record
+
+    def _record_refusal(self, actor: Actor, action: str, refusal: AllocatorError, participant: str | None) -> None:
+        """A refusal is a record too, and consumes nothing. If it cannot be written, the refusal still stands."""
+        try:
+            with self._store.transaction():
+                now = self._now()
+                person = self.history.person(actor.person)
+                if person is None or person.sign_key != actor.keys.sign_key:
+                    return
+                fields = {"action": action, "cause": refusal.code, "participant": participant}
+                record = self._append(actor, person.roles[0], Draft(kind="refused", fields=fields), now)
+            self._advance_head(record)
+        except AllocatorError as error:
+            self._notify(f"the refusal could not be recorded: {error.message}")
+
+    def _advance_head(self, record: Record) -> None:
+        try:
+            self._keys.write_head(record.seq, record.hash)
+        except OSError as error:
+            self._notify(f"recorded, but the local head could not be written: {error.strerror}")
+
+
+def make_record(
+    draft: Draft,
+    seq: int,
+    prev: bytes,
+    now: datetime,
+    mode: str,
+    actor: Actor | None,
+    role: Role | None,
+    entropy: Callable[[int], bytes],
+) -> tuple[Record, dict[str, Detail]]:
+    """Build and sign one record with its private details; `actor` None only for a kind without a signer."""
+    kind = KINDS[draft.kind]
+    details = {name: Detail(salt=entropy(32), value=value) for name, value in draft.details.items()}
+    fields: dict[str, Any] = {
+        "format": FORMAT,
+        "seq": seq,
+        "kind": draft.kind,
+        "time": format_time(now),
+        "mode": mode,
+        "program": PROGRAM,
+        **draft.fields,
+    }
+    if kind.details or kind.optional_details:
+        fields["details"] = {n: detail_commitment(d.salt, seq, n, d.value) for n, d in details.items()}
+    if kind.meaning:
+        if actor is None or role is None:
+            raise RuntimeError(f"{draft.kind} needs a signer")
+        fields |= {"person": actor.person, "role": str(role), "meaning": kind.meaning}
+        fields["signature"] = sign(actor.keys.signing, prev, canonical_bytes(fields))
+    return new_record(prev, fields), details
