@@ -23,10 +23,10 @@ _AFTER = ((">=", "or more|or greater|or above|or higher|or older"), ("<=", "or l
 _FILL = r"\s*(?:(?:the|a|an|grade|class|stage|level)\s+)*"
 _NUMBER = r"(?P<number>[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:\\?\^[0-9]{1,2})?)(?![0-9])"
 _BEFORE_NUMBER = tuple(
-    (sign, re.compile(f"(?P<phrase>{words}){_FILL}{_NUMBER}", re.IGNORECASE)) for sign, words in _PHRASES
+    (sign, re.compile(rf"(?<![a-z])(?:{words}){_FILL}{_NUMBER}", re.IGNORECASE)) for sign, words in _PHRASES
 )
 _AFTER_NUMBER = tuple((sign, re.compile(rf"{_NUMBER}\s*(?:{words})\b", re.IGNORECASE)) for sign, words in _AFTER)
-_BARE_ULN = tuple((sign, re.compile(f"(?:{words}){_FILL}ULN", re.IGNORECASE)) for sign, words in _PHRASES)
+_BARE_ULN = tuple((sign, re.compile(rf"(?<![a-z])(?:{words}){_FILL}ULN", re.IGNORECASE)) for sign, words in _PHRASES)
 _RANGE = re.compile(rf"{_NUMBER}\s*(?:to|-|–)\s*{_NUMBER.replace('number', 'upper')}", re.IGNORECASE)
 
 
@@ -77,7 +77,7 @@ def _conflict_of_levels(criterion: Criterion) -> str:
     levels = "|".join(re.escape(level) for level in sorted(criterion.codes, key=len, reverse=True))
     text = criterion.text
     for sign, words in _PHRASES:
-        if match := re.search(rf"(?:{words}){_FILL}(?P<level>{levels})\b", text, re.IGNORECASE):
+        if match := re.search(rf"(?<![a-z])(?:{words}){_FILL}(?P<level>{levels})\b", text, re.IGNORECASE):
             at = next((i for i, c in enumerate(criterion.codes) if c.lower() == match["level"].lower()), 0)
             named = {
                 ">": criterion.codes[at + 1 :],

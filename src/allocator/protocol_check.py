@@ -39,7 +39,12 @@ SELECTION_BIAS = (
     ("big stick with limit 3", "0.19", "6.0"),
 )
 _ENDED = ("WITHDRAWN", "TERMINATED", "SUSPENDED", "COMPLETED", "NO_LONGER_AVAILABLE", "WITHHELD")
-_RATIO = r"\b[0-9]+\s*:\s*[0-9]+\b|\bratio\b|\bequal"
+_RANDOM = r"(?<!non-)(?<!non )\brandom"
+# "1:1", or the word in a sentence about who is allocated where; a hazard ratio or a titre of 1:80 states none
+_RATIO = (
+    r"(?<![0-9:.])[1-9]\s*:\s*[1-9](?![0-9:])"
+    r"|(?=.*\b(?:random|alloc|assign))(?:.*\b(?:ratio\b|equal))"
+)
 _FILLERS = frozenset(
     [
         "a",
@@ -153,7 +158,7 @@ def _k01(case: _Case) -> Finding | None:
     stated = field_of(case.registry, "designModule.designInfo.allocation")
     if stated not in ("NON_RANDOMIZED", "NA"):
         return None
-    quotes = (stated, *sentences_with(case.registry, r"random(?!_|ized$)")[:1])
+    quotes = (stated, *sentences_with(case.registry, _RANDOM)[:1])
     message = f"The registry states the allocation {stated}, but participants are allocated at random."
     return Finding(id="K01", level="block", message=message, quotes=quotes)
 
@@ -220,7 +225,7 @@ def _k06(case: _Case) -> Finding | None:
     """No allocation ratio anywhere in the record."""
     if sentences_with(case.registry, _RATIO):
         return None
-    quotes = sentences_with(case.registry, r"random(?!_|ized$)")[:1] or tuple(a.label for a in case.arms)
+    quotes = sentences_with(case.registry, _RANDOM)[:1] or tuple(a.label for a in case.arms)
     message = (
         f"The registry record states no allocation ratio for its {len(case.arms)} arms; "
         "whatever ratio is used is an assumption until it is signed."

@@ -418,9 +418,19 @@ def check_uniqueness(study: Study) -> None:
     if count > MAX_STRATA:
         raise StudyError("factor", f"{count} strata where at most {MAX_STRATA} are possible")
     for criterion in study.criteria:
-        if criterion.not_applicable and study.criterion(criterion.not_applicable[0]) is None:
-            name = criterion.not_applicable[0]
-            raise StudyError("criterion.not_applicable", f"{criterion.id} refers to {name!r}, which is no criterion")
+        if criterion.not_applicable:
+            _check_exemption(study, criterion.id, *criterion.not_applicable)
+
+
+def _check_exemption(study: Study, criterion_id: str, other_id: str, answer: str) -> None:
+    other = study.criterion(other_id)
+    if other is None or other.id == criterion_id:
+        message = f"{criterion_id} refers to {other_id!r}, which is no other criterion"
+        raise StudyError("criterion.not_applicable", message)
+    choices = other.codes or (("Y", "N") if other.type == "yes-no" else ())
+    if answer not in choices:
+        message = f"{criterion_id}: {answer!r} is no answer of {other_id} ({', '.join(choices) or 'a number'})"
+        raise StudyError("criterion.not_applicable", message)
 
 
 def _check_quantity(criterion: Criterion) -> None:
