@@ -1,0 +1,165 @@
+"""study.toml and design.toml: the real study, and errors with line and nearest right name, all at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from allocator.errors import FileProblems
+from allocator.study import Study, StudyError
+from allocator.toml_files import read_design, read_study
+
+ROOT = Path(__file__).parent.parent
+STUDY_FILE = ROOT / "schedules/NCT04225780/study.toml"
+SOURCE = STUDY_FILE.read_text("utf-8")
+PAGE = (STUDY_FILE.parent / "registry-page.txt").read_text("utf-8")
+STUDY = read_study("study.toml", SOURCE.encode())
+DESIGN = (ROOT / "examples/NCT04225780/design.toml").read_text("utf-8")
+IDS = ["I0-AGE", "I0-SEX", "I0-HV", "I1", "I2a", "I2b", "I3", "E1", "E2a", "E2b", "E2c", "E2d", "E2e", "E2f", "E3", "E4.1", "E4.2", "E4.3a", "E4.3b", "E4.3c", "E4.4", "E5", "E6", "E7"]
+
+
+def problems(text: str) -> list[str]:
+    """What read_study reports of a text, one line a problem; [] when nothing."""
+    try:
+        read_study("study.toml", text.encode())
+    except FileProblems as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+@pytest.mark.requirement("P01")
+def test_the_first_study_has_its_criteria_arms_and_questions() -> None:
+    assert [criterion.id for criterion in STUDY.criteria] == IDS
+    assert [(arm.code, arm.label) for arm in STUDY.arms] == [
+        ("IL2-GCV", "Low-dose IL-2 and ganciclovir"),
+        ("GCV", "Ganciclovir"),
+    ]
+    assert [q.id for q in STUDY.questions] == ["K04", "K07", "K08", "K09", "K11", "K12", "K13", "K14", "K15"]
+    assert [c.id for c in STUDY.criteria if c.summary] == ["I0-AGE", "I0-SEX"]
+
+
+@pytest.mark.requirement("P01")
+def test_criteria_are_in_the_protocol_s_own_words() -> None:
+    assert [c.id for c in STUDY.criteria if c.text not in PAGE] == []
+
+
+@pytest.mark.requirement("P01")
+def test_every_quote_of_a_question_is_on_the_registry_page() -> None:
+    assert [quote for q in STUDY.questions for quote in q.quotes if quote not in PAGE] == []
+
+
+def test_plain_form_survives_json() -> None:
+    plain = json.loads(json.dumps(STUDY.plain()))
+    assert plain == STUDY.plain()
+    assert len(STUDY.fingerprint) == 32
+
+
+def test_the_example_design() -> None:
+    design = read_design("design.toml", DESIGN.encode()).for_study(STUDY)
+    assert (design.block_sizes, design.length, design.shares) == ((4, 6), 20, (1, 1))
+
+
+def test_several_errors_are_reported_at_once_with_their_lines() -> None:
+    text = (
+        SOURCE.replace('title = "Low-dose', 'titel = "Low-dose')
+        .replace('type = "experimental"', 'type = "experimentel"')
+        .replace('datum = "HIV"', "datum = 5")
+        .replace('pass = "> 1000"', 'pass = "about 1000"')
+        .replace("summary = true", "sumary = true", 1)
+    )
+    found = "\n".join(problems(text))
+    assert f"study.toml:{line_of(text, 'titel')}:" in found
+    assert "did you mean 'title'?" in found
+    assert f"study.toml:{line_of(text, 'experimentel')}:" in found
+    assert f"study.toml:{line_of(text, 'about 1000')}:" in found
+    assert 'write "> 1000"' in found
+    assert f"study.toml:{line_of(text, 'sumary')}:" in found
+    assert "did you mean 'summary'?" in found
+
+
+def test_errors_are_sorted_by_line() -> None:
+    text = SOURCE.replace('"yes-no"', '"yesno"')
+    lines = [int(line.split(":")[1]) for line in problems(text)]
+    assert len(lines) > 5
+    assert lines == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('masking = "none"', 'masking = "double"', "not yet supported"),
+        ("enrollment = 10", "enrollment = 0", "outside 1..1000000"),
+        ("enrollment = 10", "enrollment = true", "valid integer"),
+        ("enrollment = 10", "enrollment = " + "9" * 5000, "TOML"),
+        ('time_zone = "Asia/Shanghai"', 'time_zone = "Asia/Peking"', "IANA"),
+        ('"P-[0-9]{3,6}"', '"(a+)+b"', "repeated group"),
+        ('"P-[0-9]{3,6}"', '"[0-9]*"', "empty id"),
+        ('code = "GCV"', 'code = "IL2-GCV"', "more than once"),
+        ('id = "E2b"', 'id = "E2a"', "more than once"),
+        ('unit = "{copies}/mL"', "", "needs its unit"),
+        ('unit = "{copies}/mL"', "unit = 5", "a string, or a list of strings"),
+        ('pass = "<= II"', 'pass = "<= V"', "is not in codes"),
+        ('pass = "18..70"', 'pass = "70..18"', "holds no value"),
+        ('needs = ["uln", "date"]', 'needs = ["date"]', "upper limit of normal"),
+        ('needs = ["specimen", "date"]', 'needs = ["specimen"]', "an age limit needs a date"),
+        ('criterion = "I0-SEX", answer = "M"', 'criterion = "I0-SEKS", answer = "M"', "no other criterion"),
+        ('criterion = "I0-SEX", answer = "M"', 'criterion = "I0-SEX", answer = "male"', "no answer of I0-SEX"),
+        ('answer = "M" }', 'anser = "M" }', "did you mean 'answer'?"),
+        ('level = "block"', 'level = "stop"', "none of block, warn, info"),
+        ('format = "allocator-study/1"', 'format = "allocator-study/2"', "allocator-study/1"),
+        ('datum = "HIV', 'datum = "\u202eHIV', "unprintable"),
+        ("[study]", "[study", "not TOML"),
+    ],
+)  # fmt: skip
+def test_each_rule_names_its_fault(old: str, new: str, words: str) -> None:
+    text = SOURCE.replace('"other infection: HIV"', '"HIV"')
+    assert old in text
+    assert words in "\n".join(problems(text.replace(old, new, 1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[4, 6]", "[4, 5]", "a multiple of 2"),
+        ("[4, 6]", "[]", "at least one block size"),
+        ("[4, 6]", "[4, 4]", "different from each other"),
+        ("length = 20", "length = 0", "outside 1.."),
+        ('"GCV" = 1', '"GCV" = 1.5', "integer"),
+        ('"GCV" = 1', '"GCV" = 0', "whole numbers"),
+        ("block_sizes", "blocksizes", "did you mean 'block_sizes'?"),
+        ('"permuted-block"', '"urn"', "no method of this version"),
+    ],
+)
+def test_each_rule_of_a_design_names_its_fault(old: str, new: str, words: str) -> None:
+    with pytest.raises(FileProblems) as caught:
+        read_design("design.toml", DESIGN.replace(old, new, 1).encode())
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"a = 1\n" * 200_000, b"", b"x = [[[[", b"\x00"])
+def test_what_is_no_study_file_is_no_crash(data: bytes) -> None:
+    with pytest.raises(FileProblems):
+        read_study("study.toml", data)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.integers(0, len(SOURCE)), st.integers(0, 60))
+def test_a_damaged_file_reads_or_is_refused(patch: str, at: int, cut: int) -> None:
+    damaged = (SOURCE[:at] + patch + SOURCE[at + cut :]).encode("utf-8", "surrogatepass")
+    try:
+        assert isinstance(read_study("study.toml", damaged), Study)
+    except FileProblems as error:
+        assert error.problems
+
+
+def test_tables_that_are_none_are_a_study_error() -> None:
+    with pytest.raises(StudyError):
+        Study.from_tables({"format": "allocator-study/1", "study": 5})
