@@ -19,7 +19,32 @@ SOURCE = STUDY_FILE.read_text("utf-8")
 PAGE = (STUDY_FILE.parent / "registry-page.txt").read_text("utf-8")
 STUDY = read_study("study.toml", SOURCE.encode())
 DESIGN = (ROOT / "examples/NCT04225780/design.toml").read_text("utf-8")
-IDS = ["I0-AGE", "I0-SEX", "I0-HV", "I1", "I2a", "I2b", "I3", "E1", "E2a", "E2b", "E2c", "E2d", "E2e", "E2f", "E3", "E4.1", "E4.2", "E4.3a", "E4.3b", "E4.3c", "E4.4", "E5", "E6", "E7"]
+IDS = [
+    "I0-AGE",
+    "I0-SEX",
+    "I0-HV",
+    "I1",
+    "I2a",
+    "I2b",
+    "I3",
+    "E1",
+    "E2a",
+    "E2b",
+    "E2c",
+    "E2d",
+    "E2e",
+    "E2f",
+    "E3",
+    "E4.1",
+    "E4.2",
+    "E4.3a",
+    "E4.3b",
+    "E4.3c",
+    "E4.4",
+    "E5",
+    "E6",
+    "E7",
+]
 
 
 def problems(text: str) -> list[str]:

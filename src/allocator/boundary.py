@@ -25,9 +25,11 @@ _NUMBER = r"(?P<number>[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:\\?\^[0-9]{1,2})?)(?!
 _BEFORE_NUMBER = tuple(
     (sign, re.compile(rf"(?<![a-z])(?:{words}){_FILL}{_NUMBER}", re.IGNORECASE)) for sign, words in _PHRASES
 )
-_AFTER_NUMBER = tuple((sign, re.compile(rf"{_NUMBER}\s*(?:{words})\b", re.IGNORECASE)) for sign, words in _AFTER)
+_AFTER_NUMBER = tuple(
+    (sign, re.compile(rf"{_NUMBER}\s*(?:[^\s0-9]+\s+){{0,2}}(?:{words})\b", re.IGNORECASE)) for sign, words in _AFTER
+)
 _BARE_ULN = tuple((sign, re.compile(rf"(?<![a-z])(?:{words}){_FILL}ULN", re.IGNORECASE)) for sign, words in _PHRASES)
-_RANGE = re.compile(rf"{_NUMBER}\s*(?:to|-|–)\s*{_NUMBER.replace('number', 'upper')}", re.IGNORECASE)
+_RANGE = re.compile(rf"(?<![\w.-]){_NUMBER}\s*(?:to|-|–)\s*{_NUMBER.replace('number', 'upper')}", re.IGNORECASE)
 
 
 def boundary_conflict(criterion: Criterion) -> str:
@@ -45,6 +47,8 @@ def _conflict_of_numbers(criterion: Criterion) -> str:
     if not stated:
         return ""
     needed = " and ".join(f"{sign} {number:f}" for sign, number in stated)
+    if len(stated) == 2 and _RANGE.search(criterion.text) and set(stated) != set(limits):
+        return f"the words need {needed}, the limit is {criterion.pass_rule}"
     for sign, limit in limits:
         signs = {s for s, number in stated if number == limit}
         if signs and sign not in signs:
