@@ -180,7 +180,8 @@ def permuted_blocks() -> Vectors:
         for shares, size in (((1, 1), 4), ((2, 1), 6), ((3, 4, 4), 55), ((1, 1, 1), 3))
     ]
     raw = [7, 0xFFFFFFFF, 2, 0xFFFFFFFE, 1, 9]
-    shuffles = [{"block": block, "words": raw, "shuffled": shuffle(block, iter(raw))} for block in ([0, 0, 1, 1],)]
+    multisets = ([0, 1, 2, 3, 4, 5], [0, 0, 0, 1, 1, 1])
+    shuffles = [{"block": block, "words": raw, "shuffled": shuffle(block, iter(raw))} for block in multisets]
     cases = [
         ("one size", design(1, 1, sizes=[4], length=12)),
         ("two sizes, last block cut", design(1, 1, sizes=[4, 6], length=21)),
