@@ -48,7 +48,10 @@ def prefixed(data: bytes) -> bytes:
 
 def canonical_bytes(value: Any) -> bytes:
     """Encode a value; raise CanonicalError for floats, big integers, lone surrogates and foreign types."""
-    _refuse_floats(value)
+    try:
+        _refuse_floats(value)
+    except RecursionError as error:
+        raise CanonicalError("nested too deeply") from error
     return encode_parsed(value)
 
 

@@ -58,14 +58,17 @@ class MemoryStore:
         found = [record for kind in kinds if (record := self._newest.get((kind, key)))]
         return max(found, key=lambda record: record.seq, default=None)
 
-    def records(self, kinds: tuple[str, ...] = (), *, participant: str | None = None) -> Iterator[Record]:
+    def records(
+        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
+    ) -> Iterator[Record]:
         """Records in order."""
         if participant is not None:
-            found = (r for r in self._of_participant[participant] if not kinds or r.kind in kinds)
-            return iter(list(found))
+            return iter(
+                [r for r in self._of_participant[participant] if r.seq >= since and r.kind in (kinds or [r.kind])]
+            )
         if not kinds:
-            return iter(self._records)
-        return iter(sorted((r for kind in kinds for r in self._of_kind[kind]), key=lambda r: r.seq))
+            return iter(self._records[since:])
+        return iter(sorted((r for kind in kinds for r in self._of_kind[kind] if r.seq >= since), key=lambda r: r.seq))
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""

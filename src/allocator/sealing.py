@@ -26,6 +26,7 @@ FORMAT = "allocator-sealed/1"
 ENTRY_BYTES = 93  # commitment 32 ‖ nonce 12 ‖ AES-256-GCM of (arm index 1 ‖ salt 32) ‖ tag 16
 ENTRY_CHARACTERS = 124  # the same in base64, without padding
 MAX_SEALED = 1 << 31
+_FIELDS = {"format", "study", "fingerprint", "sealing", "design_commitment", "root", "strata", "shares", "keys"}
 
 
 def half_key(key: bytes, sealing: bytes, label: str, position: int) -> bytes:
@@ -147,14 +148,14 @@ class SealedSchedule:
         """Parse a sealed.json; EvidenceError when it is not one."""
         try:
             plain = parse_canonical(data, limit=MAX_SEALED)
-            if plain["format"] != FORMAT:
-                raise CanonicalError(f"format {plain['format']!r} is not {FORMAT!r}")
+            if plain.keys() != _FIELDS or plain["format"] != FORMAT:
+                raise CanonicalError(f"fields {sorted(plain)} of format {plain.get('format')!r}")
             return cls(
-                study=str(plain["study"]),
-                fingerprint=bytes.fromhex(plain["fingerprint"]),
-                sealing=bytes.fromhex(plain["sealing"]),
-                design_commitment=bytes.fromhex(plain["design_commitment"]),
-                root=bytes.fromhex(plain["root"]),
+                study=_text(plain["study"]),
+                fingerprint=_hex(plain["fingerprint"], 32),
+                sealing=_hex(plain["sealing"], 16),
+                design_commitment=_hex(plain["design_commitment"], 32),
+                root=_hex(plain["root"], 32),
                 strata=tuple(_sealed_stratum(item) for item in plain["strata"]),
                 shares=tuple(_envelope(item) for item in plain["shares"]),
                 keys=_envelope(plain["keys"]),
@@ -260,14 +261,29 @@ def _data_prefix(sealing: bytes, label: str) -> bytes:
     return tag("entry-data") + sealing + prefixed(label.encode("utf-8"))
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise CanonicalError("a text was expected")
+    return value
+
+
+def _hex(value: Any, length: int) -> bytes:
+    data = bytes.fromhex(value)
+    if len(data) != length or data.hex() != value:  # fromhex also takes capitals and blanks
+        raise CanonicalError(f"{length} bytes in lower-case hexadecimal digits were expected")
+    return data
+
+
 def _sealed_stratum(item: dict[str, Any]) -> SealedStratum:
     entries = item["entries"]
+    if item.keys() != {"stratum", "entries"}:
+        raise CanonicalError(f"fields {sorted(item)} in a stratum")
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise CanonicalError("entries are no list of texts")
     return SealedStratum(stratum=item["stratum"], label=stratum_label(item["stratum"]), entries=tuple(entries))
 
 
 def _envelope(item: dict[str, Any]) -> Envelope:
-    if not all(isinstance(item[key], str) for key in ("person", "commitment", "envelope")):
-        raise CanonicalError("an envelope is not made of texts")
-    return Envelope(person=item["person"], commitment=item["commitment"], envelope=item["envelope"])
+    if item.keys() != {"person", "commitment", "envelope"}:
+        raise CanonicalError(f"fields {sorted(item)} in an envelope")
+    return Envelope(**{name: _text(value) for name, value in item.items()})

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -634,6 +634,17 @@ class AllocationService:
     def participant_records(self, participant: str) -> list[Record]:
         """All records that name a participant, in order."""
         return list(self._store.records(participant=participant))
+
+    def records(self, *, follow: bool = False, pause: Callable[[float], None] = time.sleep) -> Iterator[Record]:
+        """All records in order; with `follow` waits for further ones, without end."""
+        following = 0
+        while True:
+            for record in list(self._store.records(since=following)):
+                yield record
+                following = record.seq + 1
+            if not follow:
+                return
+            pause(1.0)
 
     def status(self) -> dict[str, Any]:
         """State and counts; no arm totals, block sizes, positions or list length (C03)."""

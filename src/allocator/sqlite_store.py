@@ -122,15 +122,17 @@ class SqliteStore:
         found = [record for kind in kinds if (record := self._one(sql, (kind, *values)))]
         return max(found, key=lambda record: record.seq, default=None)
 
-    def records(self, kinds: tuple[str, ...] = (), *, participant: str | None = None) -> Iterator[Record]:
+    def records(
+        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
+    ) -> Iterator[Record]:
         """Records in order."""
-        clauses = []
+        clauses = ["seq >= ?"]
         if kinds:
             clauses.append(f"kind IN ({', '.join('?' * len(kinds))})")
         if participant is not None:
             clauses.append("participant = ?")
-        where = f"WHERE {' AND '.join(clauses)} " if clauses else ""
-        values = (*kinds, *(() if participant is None else (participant,)))
+        where = f"WHERE {' AND '.join(clauses)} "
+        values = (since, *kinds, *(() if participant is None else (participant,)))
         with _translated(self._path):
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
             for prev, body in rows:

@@ -39,8 +39,10 @@ class Store(Protocol):
         """The newest record of these kinds, for a participant or for a position of a stratum; a cost that does not
         grow with the log."""
 
-    def records(self, kinds: tuple[str, ...] = (), *, participant: str | None = None) -> Iterator[Record]:
-        """Records in order; of these kinds and this participant where given."""
+    def records(
+        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
+    ) -> Iterator[Record]:
+        """Records in order from seq `since` on; of these kinds and this participant where given."""
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record by name; empty when it has none."""

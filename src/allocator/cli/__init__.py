@@ -1,0 +1,181 @@
+"""The `allocator` command. Thin: parse, call the service, print. Modules are imported when their command is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from allocator import __version__
+from allocator.errors import AllocatorError, InputError
+
+# name: (module, one line of help), in the order and groups of `--help`
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Pharmacist": {
+        "reveal": ("pharmacist", "Allocate a participant and show the arm."),
+        "show": ("pharmacist", "What became of a participant's request."),
+        "unblind": ("pharmacist", "Show one participant's arm, with a reason."),
+        "correct": ("pharmacist", "State a correction beside an allocation."),
+    },
+    "Investigator": {
+        "confirm": ("investigator", "Confirm a participant's eligibility, criterion by criterion."),
+        "withdraw": ("investigator", "Withdraw a confirmation before the allocation."),
+    },
+    "Statistician": {
+        "generate": ("statistician", "Draw, seal and commit to the list."),
+        "grant": ("statistician", "Give a pharmacist or an investigator their half of the key."),
+    },
+    "Sponsor": {
+        "init": ("sponsor", "Open a study in a home."),
+        "person": ("people", "Add, enrol, deactivate and list people."),
+        "decide": ("sponsor", "Sign the decision on a finding of the protocol check."),
+        "activate": ("sponsor", "Start allocation."),
+        "pause": ("sponsor", "Pause allocation (any role)."),
+        "resume": ("sponsor", "Resume allocation."),
+        "close": ("sponsor", "Close allocation for good."),
+    },
+    "Auditor and everybody": {
+        "status": ("auditor", "State and counts of the study."),
+        "log": ("auditor", "The log, readable."),
+        "verify": ("auditor", "Check the log, the list and every rule, without any passphrase."),
+        "check": ("protocol", "Hold a protocol against its registry record; writes nothing."),
+        "demo": ("demo", "The whole story of one study in a fresh home, told step by step."),
+    },
+}
+MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
+
+
+class LazyGroup(click.Group):
+    """Knows every command by name and help; imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """All command names, for completion."""
+        return list(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command."""
+        if cmd_name not in MODULES:
+            self._suggest(ctx, cmd_name)
+            return None
+        module = importlib.import_module(f"allocator.cli.{MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name if cmd_name != "log" else "log_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Commands under the people who use them, without importing any."""
+        for group, commands in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+    def _suggest(self, ctx: click.Context, name: str) -> None:
+        import difflib
+
+        if close := difflib.get_close_matches(name, MODULES, n=1):
+            raise click.UsageError(f"No such command {name!r}. Did you mean {close[0]!r}?", ctx)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="allocator %(version)s")
+@click.option("--home", metavar="DIR", envvar="ALLOCATOR_HOME", help="Folder with schedules/ and keys/.")
+@click.option("--study", metavar="ID", envvar="ALLOCATOR_STUDY", help="The study, where a home has several.")
+@click.option("--as", "person", metavar="PERSON", envvar="ALLOCATOR_PERSON", help="Who acts and signs.")
+@click.option("--passphrase-file", metavar="FILE", help="Read the passphrase from a file instead of asking.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output and nothing else there.")
+@click.pass_context
+def cli(
+    ctx: click.Context,
+    home: str | None,
+    study: str | None,
+    person: str | None,
+    passphrase_file: str | None,
+    as_json: bool,
+) -> None:
+    """Randomization and allocation of a clinical trial.
+
+    \b
+    Example: allocator --as PH-1 reveal P-001
+    The passphrase is asked for, or taken from ALLOCATOR_PASSPHRASE or --passphrase-file.
+    """
+    from allocator.cli.call import Call
+
+    ctx.obj = Call(home=home, study=study, person=person, passphrase_file=passphrase_file, as_json=as_json)
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code. The only place where errors become words and codes."""
+    as_json = _wants_json(arguments)
+    try:
+        result = cli.main(args=list(arguments), prog_name="allocator", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except AllocatorError as error:
+        return _complain(error, as_json)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. Nothing more was done.", err=True)
+        return 130
+    except click.ClickException as error:
+        hint = f"See `{error.ctx.command_path} --help`." if isinstance(error, click.UsageError) and error.ctx else ""
+        return _complain(InputError("usage", error.format_message(), hint), as_json)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (keeps the interpreter from complaining at exit)
+        return 0
+    except (Exception, RecursionError) as error:
+        return _complain(_fault(error), as_json)
+
+
+def _fault(error: BaseException) -> AllocatorError:
+    from allocator.errors import EvidenceError, StorageError
+    from allocator.text import shown
+
+    if isinstance(error, MemoryError):
+        return StorageError("memory", "there is not enough memory", "Nothing was written. Close programs, ask again.")
+    if isinstance(error, OSError):
+        return StorageError("unavailable", f"{error.strerror}: {shown(str(error.filename or ''))}", "Ask again.")
+    if os.environ.get("ALLOCATOR_TRACEBACK"):
+        raise error
+    return EvidenceError(
+        "fault",
+        f"a fault in the program: {type(error).__name__}: {shown(str(error))[:300]}",
+        "It is not known whether the act was recorded: look with `allocator show` or `allocator log`. Report this.",
+    )
+
+
+def _complain(error: AllocatorError, as_json: bool) -> int:
+    from allocator.cli.call import print_json
+
+    if as_json:
+        print_json({"error": error.as_json()})
+    else:
+        from allocator.text import shown
+
+        lines = "\n".join(shown(line) for line in error.message.split("\n"))
+        click.echo(f"{'Refused' if error.exit_code == 1 else 'Error'}: {lines}", err=True)
+        if error.hint:
+            click.echo(f"What next: {shown(error.hint)}", err=True)
+    return error.exit_code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether --json stands before the command: known even when the call itself cannot be parsed."""
+    takes_value = {"--home", "--study", "--as", "--passphrase-file"}
+    items: Any = iter(arguments)
+    for item in items:
+        if item == "--json":
+            return True
+        if item in takes_value:
+            next(items, None)
+        elif not item.startswith("-"):
+            return False
+    return False

@@ -1,0 +1,139 @@
+"""What every command needs: the home, the study, the person, the passphrase, and one way to print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allocator.errors import CredentialError, InputError
+
+if TYPE_CHECKING:
+    from allocator.home import StudyPlace
+    from allocator.service import AllocationService
+    from allocator.writer import Actor
+
+TEST_NOTICE = "TEST: NOT FOR A PATIENT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The options in front of the command."""
+
+    home: str | None
+    study: str | None
+    person: str | None
+    passphrase_file: str | None
+    as_json: bool
+
+    def home_folder(self) -> Path:
+        """The home given, or the nearest one upwards. InputError when there is none."""
+        from allocator.home import find_home
+
+        return Path(self.home) if self.home else find_home(Path.cwd())
+
+    def place(self) -> StudyPlace:
+        """Where the study lies."""
+        from allocator.home import study_place
+
+        return study_place(self.home_folder(), self.study)
+
+    def place_unchecked(self) -> StudyPlace:
+        """Where the study lies, for the verifier, who reports what is wrong with it instead of refusing."""
+        from allocator.evidence import place_of
+
+        return place_of(self.home_folder(), self.study)
+
+    @contextmanager
+    def service(self) -> Iterator[AllocationService]:
+        """The study, opened; closed afterwards."""
+        from allocator.service import AllocationService
+
+        service = AllocationService.open(self.place(), notify=self.warn)
+        try:
+            yield service
+        finally:
+            service.close_files()
+
+    def required_person(self) -> str:
+        """Who acts. InputError without --as."""
+        if not self.person:
+            raise InputError("no-person", "who acts is not given", "Add --as PERSON, or set ALLOCATOR_PERSON.")
+        return self.person
+
+    def actor(self, service: AllocationService, action: str) -> Actor:
+        """The person who acts, with their passphrase."""
+        person = self.required_person()
+        return service.authenticate(person, lambda: self.passphrase(f"Passphrase of {person}"), action)
+
+    def passphrase(self, prompt: str, *, twice: bool = False) -> str:
+        """From ALLOCATOR_PASSPHRASE, --passphrase-file, or asked without echo; CredentialError off a terminal."""
+        return given_passphrase("ALLOCATOR_PASSPHRASE", self.passphrase_file) or ask_passphrase(prompt, twice=twice)
+
+    def talk(self, text: str = "") -> None:
+        """Say something beside the result: standard error, and nothing with --json."""
+        if not self.as_json:
+            click.echo(text, err=True)
+
+    def warn(self, text: str) -> None:
+        """A warning: the act stands, something beside it did not work."""
+        click.echo(f"Warning: {text}", err=True)
+
+    def show(self, result: dict[str, Any], text: str) -> None:
+        """The result: JSON or words, on standard output."""
+        if self.as_json:
+            print_json(result)
+        else:
+            click.echo(text)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """One JSON object on standard output. ASCII only: no terminal obeys what stands in it."""
+    click.echo(json.dumps(result, ensure_ascii=True))
+
+
+def on_terminal() -> bool:
+    """True when a person can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def given_passphrase(variable: str, file: str | None) -> str | None:
+    """A passphrase from the environment or a file (one trailing newline dropped), None when neither has one."""
+    if (value := os.environ.get(variable)) is not None:
+        return value
+    if file is None:
+        return None
+    from allocator.home import read_input
+
+    try:
+        text = read_input(Path(file), limit=4096).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CredentialError("passphrase-file", "the passphrase file is not UTF-8 text") from error
+    return text[:-1] if text.endswith("\n") else text
+
+
+def ask_passphrase(prompt: str, *, twice: bool = False) -> str:
+    """Ask without echo; CredentialError where there is no terminal to ask on."""
+    if not on_terminal():
+        raise CredentialError(
+            "no-passphrase",
+            "a passphrase is needed and there is no terminal to ask on",
+            "Set ALLOCATOR_PASSPHRASE or give --passphrase-file FILE.",
+        )
+    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True)
+    return answer
+
+
+def record_json(record: Any) -> dict[str, Any]:
+    """The `{"seq","hash"}` of a record."""
+    return {"seq": record.seq, "hash": record.hash.hex()}
+
+
+pass_call = click.make_pass_decorator(Call)

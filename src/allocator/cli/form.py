@@ -1,0 +1,59 @@
+"""Ask an eligibility form on a terminal, one criterion at a time, in the protocol's own words. No answer is preset."""
+
+from __future__ import annotations
+
+import click
+
+from allocator.eligibility import Answer, AnswersForm
+from allocator.study import Criterion, Study
+from allocator.text import shown
+
+_ASKED = {
+    "text": "Which (name it)",
+    "specimen": "Specimen",
+    "uln": "Upper limit of normal, same unit",
+    "date": "Date of the result (YYYY-MM-DD)",
+}
+
+
+def ask_form(study: Study, participant: str) -> AnswersForm:
+    """The completed form. An empty line leaves an answer blank: a blank never passes."""
+    click.echo(f"\nEligibility of {participant} in {study.id}: {len(study.criteria)} criteria, then consent.", err=True)
+    click.echo("UNKNOWN is an answer; it never passes. Interrupt with Ctrl-C: nothing is recorded.\n", err=True)
+    answers = {}
+    for number, criterion in enumerate(study.criteria, start=1):
+        click.echo(f"{number:>2}/{len(study.criteria)}  {criterion.category}  {criterion.id}", err=True)
+        click.echo(f"      “{shown(criterion.text)}”", err=True)
+        answers[criterion.id] = _ask(criterion)
+    click.echo("Consent", err=True)
+    consent = _line("Date and time of consent (2026-11-20T09:30:00+08:00)")
+    return AnswersForm(consent=consent, answers=answers)
+
+
+def _ask(criterion: Criterion) -> Answer:
+    value = _line(f"      {shown(criterion.datum)}{_choices(criterion)}")
+    unit = criterion.units[0] if len(criterion.units) == 1 and value else None
+    if len(criterion.units) > 1 and value:
+        unit = _line(f"      Unit ({' or '.join(criterion.units)})")
+    needed = {need: _line(f"      {_ASKED[need]}") for need in criterion.needs} if value else {}
+    return Answer(
+        value=value,
+        unit=unit,
+        text=needed.get("text"),
+        specimen=needed.get("specimen"),
+        date=needed.get("date"),
+        uln=needed.get("uln"),
+    )
+
+
+def _choices(criterion: Criterion) -> str:
+    if criterion.type == "yes-no":
+        return " [Y/N/UNKNOWN/NA]" if criterion.not_applicable else " [Y/N/UNKNOWN]"
+    if criterion.codes:
+        return f" [{'/'.join(criterion.codes)}]"
+    return f" in {' or '.join(criterion.units)}"
+
+
+def _line(prompt: str) -> str:
+    answer: str = click.prompt(prompt, default="", show_default=False, err=True)
+    return answer.strip()

@@ -1,0 +1,212 @@
+"""The pharmacist's commands: reveal, show, unblind, correct."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allocator.cli.call import TEST_NOTICE, Call, on_terminal, pass_call, record_json
+from allocator.errors import InputError
+from allocator.log import CORRECTIONS
+from allocator.text import shown
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from allocator.service import Allocation, AllocationService, Summary
+
+WIDTH = 72
+
+
+@click.command()
+@click.argument("participant")
+@click.option("--retype", metavar="PARTICIPANT", help="The participant once more; asked for on a terminal.")
+@click.option("--dry-run", is_flag=True, help="Check whether the request would be granted; nothing is written.")
+@pass_call
+def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> None:
+    """Request the next allocation for a participant and show the arm, in large plain words.
+
+    A repeat shows the same allocation again. If you do not know whether a request went through, ask again or
+    look with `allocator show`: no participant is ever allocated twice.
+    """
+    with call.service() as service:
+        service.require_participant(participant)
+        if retype is None and not dry_run and not on_terminal():
+            raise InputError(
+                "retype-missing",
+                "the participant is not retyped and there is no terminal to ask on",
+                f"Add --retype {participant}.",
+            )
+        summary = service.summary(participant)
+        call.talk(_summary_text(service, participant, summary))
+        if dry_run:
+            service.check_reveal(call.actor(service, "allocated"), participant)
+            granted = {"participant": participant, "would_be_granted": True}
+            call.show(granted, f"The request for {participant} would be granted. Nothing was written.")
+            return
+        if retype is None:
+            retype = click.prompt("Retype the participant", default="", show_default=False, err=True)
+        allocation = service.reveal(call.actor(service, "allocated"), participant, retype.strip())
+        show_allocation(call, service, allocation)
+
+
+@click.command()
+@click.argument("participant")
+@click.option("--reason", required=True)
+@pass_call
+def unblind(call: Call, participant: str, reason: str) -> None:
+    """Show one participant's arm and nobody else's; reason and signature are recorded."""
+    with call.service() as service:
+        allocation = service.unblind(call.actor(service, "unblinded"), participant, reason)
+        show_allocation(call, service, allocation)
+
+
+@click.command()
+@click.argument("participant")
+@click.option("--what", type=click.Choice(CORRECTIONS), required=True)
+@click.option("--value", required=True, help="What is true: the stratum as FACTOR=LEVEL, the arm given, the right id.")
+@click.option("--reason", required=True)
+@pass_call
+def correct(call: Call, participant: str, what: str, value: str, reason: str) -> None:
+    """State a correction beside an allocation. The allocation itself stands: nothing is ever undone."""
+    with call.service() as service:
+        record = service.correct(call.actor(service, "corrected"), participant, what, value, reason)
+    call.show(
+        {"participant": participant, "record": record_json(record)},
+        f"Recorded beside the allocation of {participant}: {what} is {shown(value)}.  [record {record.seq}]\n"
+        "The allocation stands as it was made.",
+    )
+
+
+@click.command()
+@click.argument("participant")
+@pass_call
+def show(call: Call, participant: str) -> None:
+    """What became of a participant's request, and its history; the arm for those who may see it (with --as)."""
+    with call.service() as service:
+        state = service.participant_state(participant)
+        history = [
+            {"seq": r.seq, "time": r.fields["time"], "kind": r.kind, "person": r.fields.get("person")}
+            for r in service.participant_records(participant)
+        ]
+        result: dict[str, Any] = {"participant": participant, "state": state, "history": history}
+        allocation = None
+        if state == "allocated" and call.person:
+            allocation = service.look_up(call.actor(service, "looked-up"), participant)
+            result |= allocation_json(allocation)
+        lines = [f"{participant}: {STATE_WORDS[state]}"]
+        lines += [f"  {local_time(_time(h), service.study.zone)}  {h['kind']:<24} {h['person'] or ''}" for h in history]
+        if allocation is not None:
+            lines.append(allocation_text(service, allocation))
+        elif state == "allocated":
+            lines.append("The arm is shown to the pharmacist and the investigator: add --as PERSON.")
+        call.show(result, "\n".join(lines))
+
+
+STATE_WORDS = {
+    "allocated": "allocated.",
+    "confirmed": "eligibility confirmed; not yet allocated. The pharmacist may request it.",
+    "expired": "the confirmation has expired; the investigator confirms again.",
+    "withdrawn": "the confirmation was withdrawn.",
+    "refused": "the latest eligibility form did not qualify.",
+    "waiting": "requested, but eligibility is not confirmed: waiting for the investigator.",
+    "unknown": "nothing is recorded about this participant.",
+}
+
+
+def show_allocation(call: Call, service: AllocationService, allocation: Allocation) -> None:
+    """Print an allocation that is already logged."""
+    call.show(allocation_json(allocation), allocation_text(service, allocation))
+
+
+def allocation_json(allocation: Allocation) -> dict[str, Any]:
+    """The JSON of an allocation; in mode test with its notice."""
+    result: dict[str, Any] = {
+        "participant": allocation.participant,
+        "number": allocation.number,
+        "arm": {"code": allocation.arm.code, "label": allocation.arm.label},
+        "stratum": dict(allocation.stratum),
+        "time": allocation.time,
+        "repeated": allocation.repeated,
+        "mode": allocation.mode,
+        "record": record_json(allocation.record),
+        "receipt": None,
+    }
+    if allocation.mode == "test":
+        result["notice"] = TEST_NOTICE
+    return result
+
+
+def allocation_text(service: AllocationService, allocation: Allocation) -> str:
+    """An allocation for the eye: the arm stands alone, in capitals, between rules."""
+    zone, fields = service.study.zone, allocation.record.fields
+    notice = [TEST_NOTICE.center(WIDTH).rstrip()] if allocation.mode == "test" else []
+    again = ["ALREADY ALLOCATED: this is the same allocation, shown again".center(WIDTH).rstrip()]
+    stratum = ", ".join(f"{name} {level}" for name, level in allocation.stratum.items())
+    rows = [
+        ("Participant", allocation.participant),
+        ("Randomization no.", str(allocation.number)),
+        *([("Stratum", stratum)] if stratum else []),
+        ("Allocated", local_time(allocation.record.time, zone)),
+        ("Signed by", f"{service.name_of(fields['person'])}, {fields['role']}"),
+        ("Meaning", fields["meaning"]),
+        ("Record", f"{allocation.record.seq}   hash {allocation.record.hash.hex()[:16]}…"),
+    ]
+    return "\n".join(
+        [
+            "=" * WIDTH,
+            *notice,
+            *(again if allocation.repeated else []),
+            "",
+            *(line.center(WIDTH).rstrip() for line in _large(allocation.arm.code)),
+            "",
+            shown(allocation.arm.label).center(WIDTH).rstrip(),
+            shown("give: " + " + ".join(allocation.arm.interventions)).center(WIDTH).rstrip(),
+            "",
+            *(f"  {name:<19}{shown(value)}" for name, value in rows),
+            *notice,
+            "=" * WIDTH,
+        ]
+    )
+
+
+def _large(code: str) -> list[str]:
+    """The arm's code in a box of its own, letters apart, so that two codes are not taken for each other."""
+    text = "   ".join(code.upper()) if len(code) <= 14 else code.upper()
+    edge = "+" + "-" * (len(text) + 6) + "+"
+    return [edge, f"|   {text}   |", edge]
+
+
+def _summary_text(service: AllocationService, participant: str, summary: Summary | None) -> str:
+    if summary is None:
+        return f"{participant}: there is no confirmation of eligibility.\n"
+    stratum = ", ".join(f"{name} {level}" for name, level in summary.stratum.items()) or "none"
+    rows = [
+        ("Study", summary.study),
+        ("Mode", summary.mode + (f"   {TEST_NOTICE}" if summary.mode == "test" else "")),
+        ("Home", summary.home),
+        ("Participant", summary.participant),
+        *summary.answers,
+        ("Stratum", stratum),
+        ("Eligibility", f"confirmed by {summary.confirmed_by}"),
+        ("", local_time(summary.confirmed_at, service.study.zone)),
+    ]
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join(f"  {shown(name):<{width}}{shown(value)}" for name, value in rows) + "\n"
+
+
+def local_time(moment: datetime, zone: ZoneInfo) -> str:
+    """The study's local time beside UTC: ``2026-11-20 09:30:00 Asia/Shanghai (01:30:00 UTC)``."""
+    from datetime import UTC
+
+    there, utc = moment.astimezone(zone), moment.astimezone(UTC)
+    day = "" if there.date() == utc.date() else f"{utc:%Y-%m-%d} "
+    return f"{there:%Y-%m-%d %H:%M:%S} {zone.key} ({day}{utc:%H:%M:%S} UTC)"
+
+
+def _time(entry: dict[str, Any]) -> datetime:
+    from allocator.canonical import parse_time
+
+    return parse_time(entry["time"])

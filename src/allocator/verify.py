@@ -1,0 +1,375 @@
+"""The auditor's numbered checks (docs/spec.md §11). Needs no service, no passphrase, no disk: values in, verdict out.
+
+What must be established, in this order (the numbers are those of findings):
+
+    01-05  the files and the database are what they should be      (`evidence` reads them and reports)
+    06     every body is a canonical record of this version
+    07     the guard columns beside a body say what the body says
+    08     the study file is the one whose fingerprint is in record 0
+    09     the sealed schedule is the one committed to in the log
+    10     the registry record is the one given at the opening
+    11-19  every record keeps the rules, given the records before it (`rules`)
+    20     no private detail is without its record
+    21-22  the log reaches the heads that are known from outside it
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from allocator import sealing
+from allocator.canonical import CanonicalError
+from allocator.errors import AllocatorError, EvidenceError
+from allocator.history import History
+from allocator.log import Detail, Record, RecordError, parse_record
+from allocator.memory_store import MemoryStore
+from allocator.person import check_signature
+from allocator.rules import RULES, Case
+from allocator.study import Study
+
+BATCH = 512  # signatures handed over at a time
+
+Columns = tuple[Any, Any, Any, Any]
+Job = tuple[bytes, str, bytes, bytes]  # public key, signature, prev, unsigned body
+Submit = Callable[[list[Job]], Callable[[], list[int]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that does not hold: the check, the record (None: the whole), what was expected and what was found."""
+
+    check: str
+    message: str
+    seq: int | None = None
+    expected: Any = None
+    found: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding object of the command line."""
+        return {
+            "check": self.check,
+            "seq": self.seq,
+            "expected": self.expected,
+            "found": self.found,
+            "message": self.message,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One stored row, as scanned by rowid: nothing in it is believed yet."""
+
+    rowid: int
+    seq: Any
+    prev: Any
+    body: Any
+    columns: Columns
+    details: Mapping[str, Detail]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a verification looks at.
+
+    Attributes:
+        study: parsed from the home's study.toml, None when it is not there or is no study.
+        rows: the stored rows in order of rowid, read once.
+        sealed_files: bytes of sealed.json (and of sealed.json.next, left by a crash).
+        registry: bytes of registry.json, or None.
+        local_head: (seq, hash) of keys/<study>/head, or None.
+        given_heads: hashes of records known from elsewhere.
+        row_count: how many rows there are to read.
+        readable: False when the rows could not be read at all; no head is judged then.
+        findings: of reading, checks 01 to 05, 08 and 20.
+    """
+
+    study: Study | None
+    rows: Iterable[Row]
+    sealed_files: tuple[bytes, ...] = ()
+    registry: bytes | None = None
+    local_head: tuple[int, bytes] | None = None
+    given_heads: tuple[bytes, ...] = ()
+    row_count: int = 0
+    readable: bool = True
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The result: ``intact``, ``intact-local``, ``intact-unanchored`` or ``broken``, and why."""
+
+    verdict: str
+    records: int
+    head: bytes
+    root: str | None
+    findings: tuple[Finding, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """The result object of `allocator verify`."""
+        return {
+            "verdict": self.verdict,
+            "records": self.records,
+            "head": self.head.hex(),
+            "root": self.root,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
+    """Establish everything above and give the verdict; every finding is listed, the first broken record first.
+
+    Args:
+        evidence: what was read.
+        submit: hands signatures to other processes: takes a batch, gives a function that returns the places of the
+            bad ones. None checks each at once.
+    """
+    findings = list(evidence.findings)
+    if evidence.study is None or not evidence.readable:
+        return _verdict(evidence, findings, [], None)
+    store = MemoryStore()
+    replay = _Replay(study=evidence.study, store=store, sealed_files=evidence.sealed_files, submit=submit)
+    for row in evidence.rows:
+        if not replay.take(row):
+            break
+    findings += replay.finish()
+    hashes = [record.hash for record in store.records()]
+    newest = store.newest(("generated",))
+    findings += _registry(evidence, store)
+    findings += _heads(evidence, hashes, complete=replay.complete)
+    return _verdict(evidence, findings, hashes, newest)
+
+
+def bad_signatures(jobs: Sequence[Job]) -> list[int]:
+    """Places of the jobs whose signature does not hold."""
+    bad = []
+    for index, (key, signature, prev, body) in enumerate(jobs):
+        try:
+            check_signature(key, signature, prev, body)
+        except EvidenceError:
+            bad.append(index)
+    return bad
+
+
+class _Replay:
+    """Replays rows into a store of its own, one rule after another; one use."""
+
+    def __init__(
+        self, *, study: Study, store: MemoryStore, sealed_files: tuple[bytes, ...], submit: Submit | None
+    ) -> None:
+        self._study, self._store, self._history = study, store, History(store)
+        self._sealed_files, self._submit = sealed_files, submit
+        self._sealed: sealing.SealedSchedule | None = None
+        self._findings: list[Finding] = []
+        self._jobs: list[Job] = []
+        self._job_seqs: list[int] = []
+        self._waiting: list[tuple[list[int], Callable[[], list[int]]]] = []
+        self._sealed_findings: list[Finding] = []
+        self.complete = True
+
+    def take(self, row: Row) -> bool:
+        """Check one row; False when nothing after it can be judged."""
+        record = self._parse(row)
+        if record is None:
+            self.complete = False
+            return False
+        self._columns(row, record)
+        broken = self._rules(record, row.details)
+        if broken & {"11 sequence", "12 link"}:
+            self.complete = False
+            return False
+        try:
+            self._store.append(record, row.details)
+            if record.kind == "generated":
+                self._open_sealed(record)
+            _ = self._history.people if record.kind in _PEOPLE_CHANGE else None
+        except (AllocatorError, LookupError, ValueError, RuntimeError) as error:
+            self._add("19 rule of the kind", record.seq, f"the record cannot be followed: {error}")
+            self.complete = False
+            return False
+        return True
+
+    def finish(self) -> list[Finding]:
+        """All findings, in order of the records."""
+        self._hand_over()
+        for seqs, result in self._waiting:
+            for index in result():
+                self._add("16 signature", seqs[index], "the signature is not this person's over this record")
+        return sorted(self._findings, key=lambda f: -1 if f.seq is None else f.seq) + self._sealed_findings
+
+    def _parse(self, row: Row) -> Record | None:
+        if not isinstance(row.prev, bytes) or len(row.prev) != 32 or not isinstance(row.body, bytes):
+            self._add("06 encoding", row.rowid, "prev or body is not stored as bytes")
+            return None
+        try:
+            return parse_record(row.prev, row.body)
+        except (CanonicalError, RecordError) as error:
+            self._add("06 encoding", row.rowid, str(error))
+        return None
+
+    def _columns(self, row: Row, record: Record) -> None:
+        if row.rowid != record.seq or row.seq != record.seq:
+            self._add("07 columns", row.rowid, "seq beside the body is not the body's", record.seq, row.seq)
+        if row.columns != record.columns:
+            self._add(
+                "07 columns", record.seq, "the columns beside the body are not the body's", record.columns, row.columns
+            )
+
+    def _rules(self, record: Record, details: Mapping[str, Detail]) -> set[str]:
+        case = Case(
+            study=self._study,
+            history=self._history,
+            sealed=self._sealed,
+            record=record,
+            details=details,
+            check_signature=self._queue(record.seq) if self._submit else check_signature,
+        )
+        broken = set()
+        for name, rule in RULES:
+            try:
+                rule(case)
+            except AllocatorError as error:
+                given = error.details if isinstance(error.details, dict) else {}
+                self._add(name, record.seq, error.message, given.get("expected"), given.get("found"))
+                broken.add(name)
+                if name in ("11 sequence", "12 link"):
+                    break
+        return broken
+
+    def _queue(self, seq: int) -> Callable[[bytes, str, bytes, bytes], None]:
+        def later(key: bytes, signature: str, prev: bytes, body: bytes) -> None:
+            self._jobs.append((key, signature, prev, body))
+            self._job_seqs.append(seq)
+            if len(self._jobs) >= BATCH:
+                self._hand_over()
+
+        return later
+
+    def _hand_over(self) -> None:
+        if self._jobs and self._submit:
+            self._waiting.append((self._job_seqs, self._submit(self._jobs)))
+            self._jobs, self._job_seqs = [], []
+
+    def _open_sealed(self, generated: Record) -> None:
+        """Check 09: the file of this sealing is there, and its root is recomputed from every entry.
+
+        Only the newest sealing's file is kept, so what an older one lacks is forgotten when a newer one comes.
+        """
+        self._sealed, self._sealed_findings = None, []
+        digest = generated.fields["sealed_digest"]
+        data = next((d for d in self._sealed_files if hashlib.sha256(d).hexdigest() == digest), None)
+        try:
+            if data is None:
+                raise EvidenceError("sealed-file", "sealed.json is not the file whose digest is in the log")
+            sealed = sealing.SealedSchedule.from_bytes(data)
+            _check_sealed(sealed, generated, self._study)
+            self._sealed = sealed
+        except EvidenceError as error:
+            given = error.details if isinstance(error.details, dict) else {}
+            self._sealed_findings.append(
+                Finding(
+                    check="09 sealed schedule",
+                    seq=generated.seq,
+                    message=error.message,
+                    expected=given.get("expected", digest),
+                    found=given.get("found"),
+                )
+            )
+
+    def _add(self, check: str, seq: int | None, message: str, expected: Any = None, found: Any = None) -> None:
+        self._findings.append(Finding(check=check, seq=seq, message=message, expected=expected, found=found))
+
+
+_PEOPLE_CHANGE = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
+
+
+def _check_sealed(sealed: sealing.SealedSchedule, generated: Record, study: Study) -> None:
+    """The sealed schedule says what the log says, and its root is that of its entries. EvidenceError otherwise."""
+    fields = generated.fields
+    stated = {
+        "study": (study.id, sealed.study),
+        "fingerprint": (study.fingerprint.hex(), sealed.fingerprint.hex()),
+        "sealing": (fields["sealing"], sealed.sealing.hex()),
+        "design commitment": (fields["design_commitment"], sealed.design_commitment.hex()),
+        "root": (fields["root"], sealed.root.hex()),
+        "seed commitments": (fields["seed_commitments"], [share.commitment for share in sealed.shares]),
+        "holders": (fields["holders"], [share.person for share in sealed.shares]),
+        "strata": (list(study.strata), [stratum.stratum for stratum in sealed.strata]),
+        "computed root": (fields["root"], sealing.schedule_root(sealed.strata).hex()),
+    }
+    for name, (expected, found) in stated.items():
+        if expected != found:
+            raise EvidenceError(
+                "sealed-file",
+                f"the {name} of the sealed schedule is not the one in the log",
+                details={"expected": expected, "found": found},
+            )
+
+
+def _registry(evidence: Evidence, store: MemoryStore) -> list[Finding]:
+    opening = store.record(0)
+    if opening is None or opening.fields["registry"] is None:
+        return []
+    found = hashlib.sha256(evidence.registry).hexdigest() if evidence.registry is not None else None
+    if found == opening.fields["registry"]:
+        return []
+    return [
+        Finding(
+            check="10 registry",
+            seq=0,
+            message="registry.json is not the record given when the study was opened",
+            expected=opening.fields["registry"],
+            found=found,
+        )
+    ]
+
+
+def _heads(evidence: Evidence, hashes: list[bytes], *, complete: bool) -> list[Finding]:
+    """A chain by itself survives truncation, a restored backup or a full rewrite: only an outside head tells."""
+    findings = []
+    if evidence.local_head is not None:
+        seq, digest = evidence.local_head
+        found = hashes[seq] if seq < len(hashes) else None
+        if found != digest and (complete or found is not None):
+            said = "is not in the log: records were lost" if found is None else "is another one in the log"
+            findings.append(
+                Finding(
+                    check="21 local head",
+                    seq=seq,
+                    message=f"record {seq}, which this home has seen, {said}",
+                    expected=digest.hex(),
+                    found=found.hex() if found else None,
+                )
+            )
+    known = set(hashes)
+    for digest in evidence.given_heads:
+        if digest not in known and complete:
+            findings.append(
+                Finding(
+                    check="22 given head",
+                    message="the head given is the hash of no record of this log: records were lost or rewritten",
+                    expected=digest.hex(),
+                    found=hashes[-1].hex() if hashes else None,
+                )
+            )
+    return findings
+
+
+def _verdict(evidence: Evidence, findings: list[Finding], hashes: list[bytes], newest: Record | None) -> Verdict:
+    if findings:
+        verdict = "broken"
+    elif evidence.given_heads:
+        verdict = "intact"
+    elif evidence.local_head is not None:
+        verdict = "intact-local"
+    else:
+        verdict = "intact-unanchored"
+    return Verdict(
+        verdict=verdict,
+        records=len(hashes),
+        head=hashes[-1] if hashes else b"",
+        root=newest.fields["root"] if newest else None,
+        findings=tuple(findings),
+    )
