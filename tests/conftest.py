@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from support import Clock, Trial, TrialFactory
 
 # durations differ between machines and say nothing about right or wrong; randomness is fixed in CI runs

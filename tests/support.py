@@ -1,6 +1,6 @@
 """What many tests share: a clock that stands still, a trial in a temporary home, and answers that qualify or do not.
 
-A `Trial` is the real study NCT04225780 opened in mode test, with key stretching made cheap. Its people are SP (sponsor),
+A `Trial` is the real study NCT04225780 opened in mode test, with cheap key stretching. Its people are SP (sponsor),
 ST (statistician), CU (custodian), IN (investigator), PH (pharmacist) and AU (auditor); everybody's passphrase is
 `PASSPHRASE`. `TrialFactory` builds each variant once and hands out copies, so that a test pays a few milliseconds.
 

@@ -12,7 +12,8 @@ from allocator.text import MAX_TEXT, is_identifier, is_number, shown, text_fault
 
 
 @pytest.mark.parametrize(
-    "text", ["", "   ", "\u3000", "a\x1b[31mred", "a\u202eb", "zero\u200bwidth", "line\nbreak", "tab\t", "\ue000", "\u2028x"]
+    "text",
+    ["", "   ", "\u3000", "a\x1b[31mred", "a\u202eb", "zero\u200bwidth", "line\nbreak", "tab\t", "\ue000", "\u2028x"],
 )
 def test_hidden_or_blank_text_is_refused(text: str) -> None:
     assert text_fault(text) != ""
