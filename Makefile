@@ -1,0 +1,44 @@
+# Two commands: `make demo` tells the whole story on the first study, `make test` runs lint, types and tests.
+# Both set up a virtual environment in .venv first; neither touches system packages or asks anything.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types tests bench lock clean
+
+demo: $(READY)
+	@$(BIN)/allocator demo
+
+test: lint types tests
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy src tests/independent
+
+tests: $(READY)
+	$(BIN)/pytest -n auto
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+# Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed."; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# Needs `uv` (any way of installing it); writes versions and hashes, no addresses.
+lock:
+	uv pip compile pyproject.toml --extra dev --extra build --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --python-version 3.11 -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
