@@ -20,7 +20,7 @@ from allocator.keys import STANDARD, KeyFolder, KeyStretching, PrivateKeys
 from allocator.log import GENESIS, MODES, Record
 from allocator.person import Role
 from allocator.rules import Case, check_record
-from allocator.service import check_passphrase, system_clock
+from allocator.session import check_passphrase, system_clock
 from allocator.sqlite_store import SqliteStore, create_log
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault

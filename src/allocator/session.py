@@ -1,0 +1,278 @@
+"""StudySession: one study opened in one home, and who acts in it. Clock, entropy, keys and store are held here.
+
+`setup` and `service` build their acts on it; nothing else touches a clock, a key file or a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from allocator import sealing
+from allocator.envelope import context, open_sealed
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.history import History
+from allocator.home import StudyPlace, sync_folder
+from allocator.keys import STANDARD, KeyFolder, KeyStretching
+from allocator.log import Record
+from allocator.sqlite_store import SqliteStore
+from allocator.study import Study, StudyError
+from allocator.text import is_identifier, shown, text_fault
+from allocator.writer import Actor, RecordWriter
+
+FAILURES_BEFORE_DELAY = 4
+DELAY_WINDOW = timedelta(minutes=15)
+MOST_DELAY = 30.0  # seconds; a lock would keep the on-call pharmacist out, a delay keeps a guesser out
+
+
+def system_clock() -> datetime:
+    """Now, UTC, in whole milliseconds as records hold it."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+class StudySession:
+    """One study in one home, opened."""
+
+    def __init__(
+        self,
+        place: StudyPlace,
+        study: Study,
+        store: SqliteStore,
+        keys: KeyFolder,
+        *,
+        clock: Callable[[], datetime] = system_clock,
+        entropy: Callable[[int], bytes] = os.urandom,
+        pause: Callable[[float], None] = time.sleep,
+        notify: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.place, self.study, self._store, self._keys = place, study, store, keys
+        self._clock, self._entropy, self._pause = clock, entropy, pause
+        self._sealed_cache: tuple[str, sealing.SealedSchedule] | None = None
+        self._writer = RecordWriter(
+            study=study, store=store, keys=keys, sealed=self._sealed, clock=clock, entropy=entropy, notify=notify
+        )
+        self.history: History = self._writer.history
+
+    @classmethod
+    def open(cls, place: StudyPlace, *, stretching: KeyStretching = STANDARD, **givens: Any) -> Self:
+        """Open a study that `open_study` made.
+
+        Raises:
+            EvidenceError: the study file is not the one whose fingerprint is in record 0; the log is damaged.
+            StorageError: the files cannot be read.
+        """
+        store = SqliteStore(place.log_file)
+        try:
+            study = read_study_copy(place)
+            opening = store.record(0)
+            if opening is None:
+                raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
+            if opening.fields.get("fingerprint") != study.fingerprint.hex():
+                raise EvidenceError(
+                    "study-file-changed",
+                    f"{place.study_file.name} was changed after the study was opened",
+                    "Put the original file back: its fingerprint is in record 0. Nothing was done.",
+                    {"expected": opening.fields.get("fingerprint"), "found": study.fingerprint.hex()},
+                )
+        except BaseException:
+            store.close()
+            raise
+        return cls(place, study, store, KeyFolder(place.keys, stretching=stretching), **givens)
+
+    def close_files(self) -> None:
+        """Close the log."""
+        self._store.close()
+
+    @property
+    def mode(self) -> str:
+        """production or test."""
+        opening = self.history.opening
+        return str(opening.fields["mode"]) if opening else "test"
+
+    # ---- who acts ---------------------------------------------------------------------------------------------------
+
+    def authenticate(self, person_id: str, passphrase: Callable[[], str], action: str) -> Actor:
+        """Unlock a person's keys; every failure is recorded, and repeated ones are delayed, never locked (S05).
+
+        Raises:
+            CredentialError: unknown, not enrolled, deactivated, or a wrong passphrase.
+        """
+        person = self.history.person(person_id)
+        if person is None:
+            self._writer.write_failure(None, action, "unknown-person")
+            raise CredentialError(
+                "unknown-person", f"{shown(person_id)} is no person of this study", "See `allocator person list`."
+            )
+        if not person.active:
+            self._writer.write_failure(person.id, action, "deactivated")
+            raise CredentialError("deactivated", f"{person.id} is deactivated in this study", "Ask the sponsor.")
+        if not person.enrolled:
+            self._writer.write_failure(person.id, action, "not-enrolled")
+            raise CredentialError(
+                "not-enrolled",
+                f"{person.id} is not enrolled and can do nothing yet",
+                f"Enrol with the one-time code: allocator --as {person.id} person enrol --code CODE",
+            )
+        self._delay(person.id)
+        try:
+            keys = self._keys.unlock(self.study.id, person.id, passphrase())
+        except CredentialError as error:
+            if error.code == "wrong-passphrase":
+                self._writer.write_failure(person.id, action, "wrong-passphrase")
+            raise
+        if keys.sign_key != person.sign_key:
+            raise CredentialError(
+                "key-file", f"the key file of {person.id} holds other keys than those enrolled", "Restore keys/."
+            )
+        return Actor(person=person.id, keys=keys)
+
+    def _delay(self, person_id: str) -> None:
+        since = self._clock() - DELAY_WINDOW
+        failures = sum(
+            1
+            for record in self._store.records(("attempt-failed",))
+            if record.fields["person"] == person_id and record.time >= since
+        )
+        if failures > FAILURES_BEFORE_DELAY:
+            self._pause(min(2.0 ** (failures - FAILURES_BEFORE_DELAY - 1), MOST_DELAY))
+
+    # ---- looking ----------------------------------------------------------------------------------------------
+
+    def name_of(self, person_id: str) -> str:
+        """A person's id with the name given when added."""
+        for record in self._store.records(("study-opened", "person-added")):
+            if record.fields.get("added", record.fields["person"]) == person_id:
+                return f"{person_id} ({self._store.details(record.seq)['name'].value})"
+        return person_id
+
+    def records(self, *, follow: bool = False, pause: Callable[[float], None] = time.sleep) -> Iterator[Record]:
+        """All records in order; with `follow` waits for further ones, without end."""
+        following = 0
+        while True:
+            for record in list(self._store.records(since=following)):
+                yield record
+                following = record.seq + 1
+            if not follow:
+                return
+            pause(1.0)
+
+    def status(self) -> dict[str, Any]:
+        """State and counts; no arm totals, block sizes, positions or list length (C03)."""
+        last, opening = self._store.last(), self.history.opening
+        newest = self.history.sealing
+        return {
+            "study": self.study.id,
+            "mode": self.mode,
+            "state": self.history.state,
+            "allocated": self.history.allocated,
+            "enrollment": self.study.enrollment,
+            "waiting": self.history.waiting(now=self._clock(), hours=self.study.confirmation_hours),
+            "undecided": self.history.undecided_blockers(),
+            "opened": opening.fields["time"] if opening else None,
+            "records": last.seq + 1 if last else 0,
+            "head": last.hash.hex() if last else None,
+            "root": newest.fields["root"] if newest else None,
+            "first_record": opening.hash.hex() if opening else None,
+        }
+
+    # ---- the sealed schedule ----------------------------------------------------------------------------------
+
+    def _sealed(self) -> sealing.SealedSchedule | None:
+        """The sealed schedule of the newest ``generated`` record, held to the digest in the log, kept in memory."""
+        newest = self.history.sealing
+        if newest is None:
+            return None
+        digest = newest.fields["sealed_digest"]
+        if self._sealed_cache is None or self._sealed_cache[0] != digest:
+            self._sealed_cache = digest, read_sealed(self.place.sealed_file, digest)
+        return self._sealed_cache[1]
+
+    def _required_sealed(self) -> sealing.SealedSchedule:
+        sealed = self._sealed()
+        if sealed is None:
+            raise Refused("not-sealed", "no list is sealed", "The statistician runs `allocator generate` first.")
+        return sealed
+
+    def _sealed_stratum(self, sealed: sealing.SealedSchedule, label: str) -> sealing.SealedStratum:
+        stratum = sealed.stratum(label)
+        if stratum is None:
+            raise EvidenceError("sealed-file", "the stratum is not in the sealed schedule", "Run `allocator verify`.")
+        return stratum
+
+    def _granted_key(self, actor: Actor, sealed: sealing.SealedSchedule) -> bytes:
+        """This person's K_p or K_i."""
+        record = self.history.grant_of(actor.person, sealed.sealing.hex())
+        if record is None:
+            raise Refused(
+                "not-granted",
+                f"{actor.person} has not been granted a half of the key",
+                "Ask the statistician to run `allocator grant`.",
+            )
+        info = context("grant", self.study.fingerprint, sealed.sealing, actor.person)
+        return open_sealed(actor.keys.opening, bytes.fromhex(record.fields["envelope"]), info)
+
+
+def read_study_copy(place: StudyPlace) -> Study:
+    """The study from the home's own copy; EvidenceError when it is no study any more."""
+    try:
+        return Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, StudyError) as error:
+        raise EvidenceError(
+            "study-file",
+            f"the home's study.toml cannot be read: {error}",
+            "Put the original file back. Nothing was done.",
+        ) from error
+
+
+def read_sealed(path: Path, digest: str) -> sealing.SealedSchedule:
+    """sealed.json, held to the digest in the log. EvidenceError when it is another file."""
+    following = path.with_name(path.name + ".next")
+    try:
+        if following.exists() and hashlib.sha256(following.read_bytes()).hexdigest() == digest:
+            following.replace(path)  # a crash came between the commit and this renaming
+            sync_folder(path.parent)
+        data = path.read_bytes()
+    except OSError as error:
+        raise EvidenceError(
+            "sealed-file", f"sealed.json cannot be read: {error.strerror}", "Restore the file from a backup."
+        ) from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise EvidenceError(
+            "sealed-file", "sealed.json is not the file sealed in the log", "Restore the file from a backup."
+        )
+    return sealing.SealedSchedule.from_bytes(data)
+
+
+def check_passphrase(passphrase: str, mode: str) -> None:
+    """CredentialError for a passphrase that is too short: 8 characters in production, 1 in mode test."""
+    least = 8 if mode == "production" else 1
+    if len(passphrase) < least:
+        raise CredentialError(
+            "passphrase-short",
+            f"a passphrase needs at least {least} character{'s' if least > 1 else ''}",
+            "Several words are easy to remember and hard to guess.",
+        )
+
+
+def reason_detail(reason: str) -> dict[str, str]:
+    require_text("reason", reason)
+    return {"reason": reason}
+
+
+def require_text(name: str, value: str) -> None:
+    if fault := text_fault(value):
+        raise InputError(name, f"the {name} {fault}", "Write up to 500 printable characters.")
+
+
+def require_id(value: str) -> None:
+    if not is_identifier(value):
+        raise InputError(
+            "id", f"{shown(value[:60])!r} is no id", "Ids are ASCII letters, digits and . _ -, at most 40 characters."
+        )
