@@ -275,7 +275,9 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     name = fields.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        known = "reserved for a later version" if name in RESERVED else "no kind of this version"
+        known = (
+            "reserved for a later version" if isinstance(name, str) and name in RESERVED else "no kind of this version"
+        )
         raise RecordError(f"kind {name!r} is {known}")
     expected = {*COMMON, *kind.fields, *(SIGNED if kind.meaning else ())}
     if kind.details or kind.optional_details:
