@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.boundary import boundary_conflict
+from allocator.criterion import Criterion
 from allocator.design import RandomizationDesign
 from allocator.errors import InputError
 from allocator.predictability import big_stick_share, cut_probability, guess_share
 from allocator.protocol_check import Finding, check_protocol, parse_registry
-from allocator.study import Criterion, Factor, Question, Study
+from allocator.study import Factor, Question, Study
 from allocator.toml_files import read_design, read_study
 
 ROOT = Path(__file__).parent.parent

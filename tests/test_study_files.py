@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocator.criterion import StudyError
 from allocator.errors import FileProblems
-from allocator.study import Study, StudyError
+from allocator.study import Study
 from allocator.toml_files import read_design, read_study
 
 ROOT = Path(__file__).parent.parent

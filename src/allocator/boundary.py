@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-from allocator.study import Criterion
+from allocator.criterion import Criterion
 
 _OPPOSITE = {">": "<=", "<=": ">", "<": ">=", ">=": "<"}
 # longer phrases first: "not more than" holds "more than"

@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import Any
 
 from allocator.answers_form import Answer, AnswersForm, form_bytes, parse_form, shortened
-from allocator.study import Criterion, Study
+from allocator.criterion import Criterion
+from allocator.study import Study
 from allocator.text import is_number, text_fault
 
 __all__ = [

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from allocator.criterion import StudyError
 from allocator.errors import AllocatorError, InputError
 from allocator.home import StudyPlace, studies_in
 from allocator.keys import KeyFolder
 from allocator.log import Detail
 from allocator.sqlite_store import schema_text
-from allocator.study import Study, StudyError
+from allocator.study import Study
 from allocator.text import shown
 from allocator.verify import Evidence, Finding, Row
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allocator.boundary import boundary_conflict
+from allocator.criterion import Criterion
 from allocator.design import RandomizationDesign
 from allocator.errors import InputError
 from allocator.predictability import big_stick_share, cut_probability, guess_share
@@ -26,7 +27,7 @@ from allocator.registry_record import (
     sentences_with,
     strings_of,
 )
-from allocator.study import LEVELS, Criterion, Study
+from allocator.study import LEVELS, Study
 
 __all__ = ["Finding", "check_protocol", "parse_registry"]
 

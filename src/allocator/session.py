@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from allocator import sealing
+from allocator.criterion import StudyError
 from allocator.envelope import context, open_sealed
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused
 from allocator.history import History
@@ -22,7 +23,7 @@ from allocator.home import StudyPlace, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.sqlite_store import SqliteStore
-from allocator.study import Study, StudyError
+from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
 from allocator.writer import Actor, RecordWriter
 

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal
 from parse_errors import toml_source_map
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from allocator.criterion import Criterion, StudyError
 from allocator.design import DesignError, RandomizationDesign
 from allocator.errors import FileProblems, Problem
-from allocator.study import Arm, Criterion, Factor, Question, Study, StudyError
+from allocator.study import Arm, Factor, Question, Study
 from allocator.text import shown
 
 MAX_FILE = 1 << 20  # 1 MiB

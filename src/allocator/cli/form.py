@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from allocator.criterion import Criterion
 from allocator.eligibility import Answer, AnswersForm
-from allocator.study import Criterion, Study
+from allocator.study import Study
 from allocator.text import shown
 
 _ASKED = {
