@@ -8,7 +8,7 @@ import click
 
 from allocator.cli.call import TEST_NOTICE, Call, on_terminal, pass_call, record_json
 from allocator.errors import InputError
-from allocator.log import CORRECTIONS
+from allocator.record_form import CORRECTIONS
 from allocator.text import shown
 
 if TYPE_CHECKING:
