@@ -16,8 +16,9 @@ from typing import Any
 from allocator.boundary import boundary_conflict
 from allocator.criterion import Criterion
 from allocator.design import RandomizationDesign
+from allocator.design_check import check_design
 from allocator.errors import InputError
-from allocator.predictability import big_stick_share, cut_probability, guess_share
+from allocator.finding import Finding
 from allocator.registry_record import (
     RegistryArm,
     field_of,
@@ -31,14 +32,6 @@ from allocator.study import LEVELS, Study
 
 __all__ = ["Finding", "check_protocol", "parse_registry"]
 
-SMALL_STUDY = 200  # Schulz & Grimes, Lancet 2002: below it, open studies do better without blocks
-# Selection bias, exact enumeration for 10 participants, 1:1: (procedure, bias of the difference in SD when a
-# recruiter shifts prognosis by 0.5 SD with the predicted arm, size in % of a nominal 5 % t-test when it is 1 SD)
-SELECTION_BIAS = (
-    ("permuted blocks of 4", "0.38", "12.9"),
-    ("permuted blocks of 4 and 6", "0.37", "12.1"),
-    ("big stick with limit 3", "0.19", "6.0"),
-)
 _ENDED = ("WITHDRAWN", "TERMINATED", "SUSPENDED", "COMPLETED", "NO_LONGER_AVAILABLE", "WITHHELD")
 _RANDOM = r"(?<!non-)(?<!non )\brandom"
 # "1:1", or the word in a sentence about who is allocated where; a hazard ratio or a titre of 1:80 states none
@@ -46,52 +39,7 @@ _RATIO = (
     r"(?<![0-9:.])[1-9]\s*:\s*[1-9](?![0-9:])"
     r"|(?=.*\b(?:random|alloc|assign))(?:.*\b(?:ratio\b|equal))"
 )
-_FILLERS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "arm",
-        "dose",
-        "drug",
-        "for",
-        "group",
-        "in",
-        "of",
-        "on",
-        "or",
-        "plus",
-        "the",
-        "therapy",
-        "treatment",
-        "with",
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One finding: its id, level (block, warn, info), message, and the exact strings it is about."""
-
-    id: str
-    level: str
-    message: str
-    quotes: tuple[str, ...]
-
-    def as_json(self, decided: bool = False) -> dict[str, Any]:
-        """The object of `check`: ``{"id", "level", "message", "quotes", "decided"}``."""
-        return {
-            "id": self.id,
-            "level": self.level,
-            "message": self.message,
-            "quotes": list(self.quotes),
-            "decided": decided,
-        }
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Finding:
-        """Rebuild from `as_json`; whether it was decided stands elsewhere. Raises KeyError for a missing key."""
-        return cls(id=value["id"], level=value["level"], message=value["message"], quotes=tuple(value["quotes"]))
+_FILLERS = frozenset(["a", "an", "and", "arm", "dose", "drug", "for", "group", "in", "of", "on", "or", "plus", "the", "therapy", "treatment", "with"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +81,7 @@ def check_protocol(
         findings += [rule(case) for rule in _REGISTRY_RULES]
     if design is not None:
         fitted = design.for_study(study)
-        findings += [rule(study, fitted) for rule in _DESIGN_RULES]
+        findings += check_design(study, fitted)
     findings += [
         Finding(id=q.id, level=q.level, message=f"{q.message} Proposed reading: {q.reading}", quotes=q.quotes)
         for q in study.questions
@@ -347,67 +295,9 @@ def _k25(study: Study, design: RandomizationDesign | None) -> Finding | None:
     return Finding(id="K25", level="warn", message=message, quotes=())
 
 
-def _k21(study: Study, design: RandomizationDesign) -> Finding | None:
-    """A small open study with blocks: who enrols sees the past, and blocks tell the future."""
-    if study.enrollment >= SMALL_STUDY or study.masking != "none" or design.method != "permuted-block":
-        return None
-    n = max(1, study.enrollment // len(study.strata))
-    equal = design.shares in ((1, 1),)
-    share = guess_share(design.shares, design.block_sizes, n)
-    parts = [f"An open study of fewer than {SMALL_STUDY} participants with permuted blocks can be guessed."]
-    if share is not None:
-        knows = "past assignments" if equal else "past assignments and the size of each block"
-        blind = max(design.shares) / design.ratio_sum
-        parts.append(
-            f"Over {n} assignments, somebody who knows all {knows} is expected to guess {float(share):.1%} of them "
-            f"({blind:.1%} without knowing any)."
-        )
-    if equal:
-        parts.append(f"Big stick with limit 3 would leave {float(big_stick_share(3, n)):.1%}.")
-        bias = "; ".join(f"{name} {shift} SD and {size} %" for name, shift, size in SELECTION_BIAS)
-        parts.append(
-            "Selection bias for 10 participants, 1:1, by exact enumeration (bias of the difference if prognosis is "
-            "shifted by 0.5 SD with the guess, and size of a nominal 5 % t-test if by 1 SD): " + bias + "."
-        )
-    parts.append("The choice is the study's, and is signed.")
-    return Finding(id="K21", level="warn", message=" ".join(parts), quotes=())
-
-
-def _k22(_: Study, design: RandomizationDesign) -> Finding | None:
-    """One fixed block of the smallest possible size."""
-    if design.block_sizes != (design.ratio_sum,):
-        return None
-    size = design.ratio_sum
-    message = (
-        f"Every block has the smallest possible size, {size}: the last assignment of each, one in {size} of all, is "
-        "certain in advance to whoever sees the others. Declare larger sizes, more than one."
-    )
-    return Finding(id="K22", level="block", message=message, quotes=())
-
-
-def _k23(_: Study, design: RandomizationDesign) -> Finding | None:
-    """A last block that is, or may be, cut."""
-    chance = cut_probability(design.block_sizes, design.length)
-    sizes = ", ".join(str(size) for size in design.block_sizes)
-    if chance == 0:
-        return None
-    if len(design.block_sizes) == 1:
-        rest = design.length % design.block_sizes[0]
-        what = f"The last block is cut: {design.length} entries end after {rest} of a block of {sizes}"
-    else:
-        odds = "" if chance is None else f", in {float(chance):.1%} of all lists"
-        what = (
-            f"The last block may be cut: it is whenever the sizes drawn from {sizes} do not sum to {design.length}"
-            f" entries{odds}"
-        )
-    message = f"{what}. The arms of a list that is used up can then differ by more than the ratio says."
-    return Finding(id="K23", level="info", message=message, quotes=())
-
-
 _REGISTRY_RULES: tuple[Callable[[_Case], Finding | None], ...] = (
     _k01, _k02, _k03, _k06, _k10, _k16, _k26, _k28,
 )  # fmt: skip
-_DESIGN_RULES: tuple[Callable[[Study, RandomizationDesign], Finding | None], ...] = (_k21, _k22, _k23)
 _RULE_IDS = frozenset(
     ["K01", "K02", "K03", "K05", "K06", "K10", "K16", "K21", "K22", "K23", "K24", "K25", "K26", "K27", "K28"]
 )  # fmt: skip
