@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from allocator.log import ALLOWED_STATES, COMMON, KINDS, RESERVED, SIGNED, STATES
-from allocator.record_form import _FORMS
 from allocator.permuted_block import ALGORITHM
 from allocator.person import _SMALL_ORDER, PERMITTED, Role
+from allocator.record_form import _FORMS
 from allocator.rules import RULES
 from allocator.sqlite_store import schema_text
 
