@@ -39,27 +39,7 @@ _RATIO = (
     r"(?<![0-9:.])[1-9]\s*:\s*[1-9](?![0-9:])"
     r"|(?=.*\b(?:random|alloc|assign))(?:.*\b(?:ratio\b|equal))"
 )
-_FILLERS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "arm",
-        "dose",
-        "drug",
-        "for",
-        "group",
-        "in",
-        "of",
-        "on",
-        "or",
-        "plus",
-        "the",
-        "therapy",
-        "treatment",
-        "with",
-    ]
-)
+_FILLERS = frozenset(re.findall(r"\w+", "a an and arm dose drug for group in of on or plus the therapy treatment with"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

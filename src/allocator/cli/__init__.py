@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
+
+INTERRUPTED = AllocatorError(
+    "interrupted", "nothing further was done", "`allocator show PARTICIPANT` and `allocator log` say what is recorded."
+)
 
 
 class LazyGroup(click.Group):
@@ -109,6 +114,9 @@ def cli(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character never fails an act
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -123,14 +131,14 @@ def run(arguments: Sequence[str]) -> int:
     except AllocatorError as error:
         return _complain(error, as_json)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. Nothing more was done.", err=True)
-        return 130
+        return _complain(INTERRUPTED, as_json, exit_code=130)
     except click.ClickException as error:
         hint = f"See `{error.ctx.command_path} --help`." if isinstance(error, click.UsageError) and error.ctx else ""
         return _complain(InputError("usage", error.format_message(), hint), as_json)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (keeps the interpreter from complaining at exit)
-        return 0
+    except SystemExit as leave:
+        if "_ALLOCATOR_COMPLETE" in os.environ:  # click leaves so when it has completed a word,
+            raise
+        return 0 if leave.code else int(leave.code or 0)  # and when nobody reads its output any more
     except (Exception, RecursionError) as error:
         return _complain(_fault(error), as_json)
 
@@ -152,19 +160,20 @@ def _fault(error: BaseException) -> AllocatorError:
     )
 
 
-def _complain(error: AllocatorError, as_json: bool) -> int:
-    from allocator.cli.call import print_json
+def _complain(error: AllocatorError, as_json: bool, *, exit_code: int | None = None) -> int:
+    from allocator.cli.call import json_text, written
+    from allocator.text import shown
 
+    code = error.exit_code if exit_code is None else exit_code
     if as_json:
-        print_json({"error": error.as_json()})
+        written(json_text({"error": error.as_json()}))
     else:
-        from allocator.text import shown
-
+        word = {1: "Refused", 130: "Interrupted"}.get(code, "Error")
         lines = "\n".join(shown(line) for line in error.message.split("\n"))
-        click.echo(f"{'Refused' if error.exit_code == 1 else 'Error'}: {lines}", err=True)
+        written(f"{word}: {lines}", err=True)
         if error.hint:
-            click.echo(f"What next: {shown(error.hint)}", err=True)
-    return error.exit_code
+            written(f"What next: {shown(error.hint)}", err=True)
+    return code
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import Call, pass_call, print_json
+from allocator.cli.call import Call, json_text, pass_call
 from allocator.cli.pharmacist import local_time
 from allocator.errors import InputError
 from allocator.text import shown
@@ -109,7 +109,7 @@ def log_command(
             return
         for record in records:
             if call.as_json:
-                print_json(record_view(record, whole=whole))
+                click.echo(json_text(record_view(record, whole=whole)))
             else:
                 click.echo(record_line(record, service))
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocator.errors import CredentialError, InputError
+from allocator.text import shown
 
 if TYPE_CHECKING:
     from allocator.home import StudyPlace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from allocator.writer import Actor
 
 TEST_NOTICE = "TEST: NOT FOR A PATIENT"
+TRIES = 3  # of a passphrase typed on a terminal, before the command gives up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,39 +71,63 @@ class Call:
         return self.person
 
     def actor(self, service: AllocationService, action: str) -> Actor:
-        """The person who acts, with their passphrase."""
+        """The person who acts, with their passphrase; mistyped on a terminal, it is asked for again."""
         person = self.required_person()
-        return service.authenticate(person, lambda: self.passphrase(f"Passphrase of {person}"), action)
+        tries = 1 if self.given_passphrase() or not on_terminal() else TRIES
+        for left in reversed(range(tries)):
+            try:
+                return service.authenticate(person, lambda: self.passphrase(f"Passphrase of {person}"), action)
+            except CredentialError as error:
+                if error.code != "wrong-passphrase" or not left:
+                    raise
+                self.warn(f"{error.message}; try again")
+        raise RuntimeError("no try was made")
 
     def passphrase(self, prompt: str, *, twice: bool = False) -> str:
         """From ALLOCATOR_PASSPHRASE, --passphrase-file, or asked without echo; CredentialError off a terminal."""
-        return given_passphrase("ALLOCATOR_PASSPHRASE", self.passphrase_file) or ask_passphrase(prompt, twice=twice)
+        return self.given_passphrase() or ask_passphrase(prompt, twice=twice)
+
+    def given_passphrase(self) -> str | None:
+        """The passphrase of ALLOCATOR_PASSPHRASE or --passphrase-file, None when neither has one."""
+        return given_passphrase("ALLOCATOR_PASSPHRASE", self.passphrase_file)
 
     def talk(self, text: str = "") -> None:
         """Say something beside the result: standard error, and nothing with --json."""
         if not self.as_json:
-            click.echo(text, err=True)
+            written(text, err=True)
 
     def warn(self, text: str) -> None:
         """A warning: the act stands, something beside it did not work."""
-        click.echo(f"Warning: {text}", err=True)
+        written(f"Warning: {shown(text)}", err=True)
 
     def show(self, result: dict[str, Any], text: str) -> None:
-        """The result: JSON or words, on standard output."""
-        if self.as_json:
-            print_json(result)
+        """The result: JSON or words, on standard output. What is recorded stands, whether or not it can be shown."""
+        if fault := written(json_text(result) if self.as_json else text):
+            self.warn(f"the result could not be written out ({fault}); `allocator show` and `allocator log` have it")
+
+
+def json_text(result: dict[str, Any]) -> str:
+    """A result as one line of ASCII: no terminal obeys what stands in it."""
+    return json.dumps(result, ensure_ascii=True)
+
+
+def written(text: str, *, err: bool = False) -> str:
+    """Write a line to standard output or error; why it could not be, or "". Nobody may be reading any more."""
+    try:
+        click.echo(text, err=err)
+    except OSError as error:
+        nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 (so that the interpreter does not try again at exit)
+        if err:
+            sys.stderr = nowhere
         else:
-            click.echo(text)
-
-
-def print_json(result: dict[str, Any]) -> None:
-    """One JSON object on standard output. ASCII only: no terminal obeys what stands in it."""
-    click.echo(json.dumps(result, ensure_ascii=True))
+            sys.stdout = nowhere
+        return error.strerror or type(error).__name__
+    return ""
 
 
 def on_terminal() -> bool:
     """True when a person can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def given_passphrase(variable: str, file: str | None) -> str | None:

@@ -30,6 +30,7 @@ PEOPLE = (
     ("AUD-1", "Ruth Okafor", "auditor", "checks everything, trusts nobody"),
 )
 WIDTH = 92
+COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 VARIABLES = ("ALLOCATOR_HOME", "ALLOCATOR_STUDY", "ALLOCATOR_PERSON", "ALLOCATOR_PASSPHRASE")
 READINGS = {
     "K01": "The protocol randomizes; the registry entry is to be corrected.",
@@ -46,9 +47,12 @@ READINGS = {
     "--home", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Keep the home here (a new folder)."
 )
 @pass_call
-def demo(call: Call, folder: Path | None) -> None:
+@click.pass_context
+def demo(ctx: click.Context, call: Call, folder: Path | None) -> None:
     """Tell the whole story of NCT04225780 in a fresh home, in mode test, with invented participants."""
-    folder = folder or (Path(call.home) if call.home else None)
+    # --home in front of `demo` counts too, but never ALLOCATOR_HOME: that is where real work lies
+    if folder is None and call.home and ctx.parent and ctx.parent.get_parameter_source("home") == COMMAND_LINE:
+        folder = Path(call.home)
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise InputError("not-empty", f"{folder} is not empty", "The demo needs a folder of its own.")
     with contextlib.ExitStack() as stack:
@@ -127,9 +131,10 @@ class Story:
     def _finding(self, finding: dict[str, Any]) -> None:
         blocks = finding["level"] == "block"
         mark = {"block": "BLOCKS", "warn": "warns", "info": "notes"}[finding["level"]]
-        first, *rest = textwrap.wrap(finding["message"], 88)
+        message = finding["message"] if blocks else finding["message"].partition(" Proposed reading:")[0]
+        first, *rest = textwrap.wrap(message, 80)
         self.line(f"  {finding['id']}  {mark:<7} {first}")
-        for line in rest if blocks else rest[:1]:
+        for line in rest:
             self.line(" " * 15 + line)
         for quote in finding["quotes"][:2] if blocks else ():
             self.line(" " * 15 + f"| “{textwrap.shorten(quote, 84, placeholder=' …')}”")

@@ -43,6 +43,7 @@ def confirm(
         raise InputError(
             "usage", "--rescreen and --correcting exclude each other", "A new measurement, or a typing error?"
         )
+    call.required_person()
     with call.service() as service:
         service.require_participant(participant)
         levels = parse_stratum(stratum, service.study)

@@ -87,7 +87,7 @@ def list_people(call: Call) -> None:
         people = [
             {
                 "person": p.id,
-                "name": service.name_of(p.id).removeprefix(f"{p.id} ").strip("()"),
+                "name": service.name_of(p.id).removeprefix(f"{p.id} (").removesuffix(")"),
                 "roles": [str(role) for role in p.roles],
                 "state": "active" if p.active and p.enrolled else "invited" if p.active else "deactivated",
             }

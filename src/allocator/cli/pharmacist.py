@@ -31,6 +31,7 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
     A repeat shows the same allocation again. If you do not know whether a request went through, ask again or
     look with `allocator show`: no participant is ever allocated twice.
     """
+    call.required_person()
     with call.service() as service:
         service.require_participant(participant)
         if retype is None and not dry_run and not on_terminal():
@@ -93,7 +94,7 @@ def show(call: Call, participant: str) -> None:
         ]
         result: dict[str, Any] = {"participant": participant, "state": state, "history": history}
         allocation = None
-        if state == "allocated" and call.person:
+        if state == "allocated" and _may_look_up(call, service):
             allocation = service.look_up(call.actor(service, "looked-up"), participant)
             result |= allocation_json(allocation)
         lines = [f"{participant}: {STATE_WORDS[state]}"]
@@ -103,6 +104,14 @@ def show(call: Call, participant: str) -> None:
         elif state == "allocated":
             lines.append("The arm is shown to the pharmacist and the investigator: add --as PERSON.")
         call.show(result, "\n".join(lines))
+
+
+def _may_look_up(call: Call, service: AllocationService) -> bool:
+    """Whether the person named is of a role that may see an arm; their passphrase is asked for after this."""
+    from allocator.person import PERMITTED
+
+    person = service.history.person(call.person) if call.person else None
+    return person is not None and bool(PERMITTED["looked-up"] & set(person.roles))
 
 
 STATE_WORDS = {
