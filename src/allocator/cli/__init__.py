@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 }
 MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
 
+_TAKE_VALUE = ("--home", "--study", "--as", "--passphrase-file")
 INTERRUPTED = AllocatorError(
     "interrupted", "nothing further was done", "`allocator show PARTICIPANT` and `allocator log` say what is recorded."
 )
@@ -133,14 +134,22 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _complain(INTERRUPTED, as_json, exit_code=130)
     except click.ClickException as error:
-        hint = f"See `{error.ctx.command_path} --help`." if isinstance(error, click.UsageError) and error.ctx else ""
-        return _complain(InputError("usage", error.format_message(), hint), as_json)
-    except SystemExit as leave:
+        return _complain(InputError("usage", error.format_message(), _usage_hint(error)), as_json)
+    except SystemExit:
         if "_ALLOCATOR_COMPLETE" in os.environ:  # click leaves so when it has completed a word,
             raise
-        return 0 if leave.code else int(leave.code or 0)  # and when nobody reads its output any more
+        return 0  # and when nobody reads its output any more
     except (Exception, RecursionError) as error:
         return _complain(_fault(error), as_json)
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return ""
+    misplaced = error.option_name if isinstance(error, click.NoSuchOption) else ""
+    if misplaced in ("--json", *_TAKE_VALUE):
+        return f"{misplaced} stands before the command: allocator {misplaced} … {error.ctx.info_name}"
+    return f"See `{error.ctx.command_path} --help`."
 
 
 def _fault(error: BaseException) -> AllocatorError:
@@ -150,7 +159,8 @@ def _fault(error: BaseException) -> AllocatorError:
     if isinstance(error, MemoryError):
         return StorageError("memory", "there is not enough memory", "Nothing was written. Close programs, ask again.")
     if isinstance(error, OSError):
-        return StorageError("unavailable", f"{error.strerror}: {shown(str(error.filename or ''))}", "Ask again.")
+        where = f": {shown(str(error.filename))}" if error.filename else ""
+        return StorageError("unavailable", f"{error.strerror or type(error).__name__}{where}", "Ask again.")
     if os.environ.get("ALLOCATOR_TRACEBACK"):
         raise error
     return EvidenceError(
@@ -178,12 +188,11 @@ def _complain(error: AllocatorError, as_json: bool, *, exit_code: int | None = N
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Whether --json stands before the command: known even when the call itself cannot be parsed."""
-    takes_value = {"--home", "--study", "--as", "--passphrase-file"}
     items: Any = iter(arguments)
     for item in items:
         if item == "--json":
             return True
-        if item in takes_value:
+        if item in _TAKE_VALUE:
             next(items, None)
         elif not item.startswith("-"):
             return False
