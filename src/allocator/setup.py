@@ -11,7 +11,7 @@ from allocator import allocation, sealing
 from allocator.canonical import canonical_bytes
 from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed, padded, seal_to
-from allocator.errors import CredentialError, InputError, Refused
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused
 from allocator.home import write_durably
 from allocator.keys import PrivateKeys
 from allocator.log import Record
@@ -132,7 +132,7 @@ class SetupService(StudySession):
                 raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away.")
             sealed = self._seal(actor, design, list(seeds) or [self._entropy(32), self._entropy(32)])
             data = sealed.to_bytes()
-            _write_next(self.place.sealed_file, data)
+            write_durably(_next_file(self.place.sealed_file), data)
             fields = {
                 "sealing": sealed.sealing.hex(),
                 "algorithm": ALGORITHM,
@@ -145,7 +145,11 @@ class SetupService(StudySession):
             }
             return Draft(kind="generated", fields=fields, details={"reason": reason} if reason else {})
 
-        record = self._writer.write(actor, "generated", build)
+        try:
+            record = self._writer.write(actor, "generated", build)
+        except (Refused, EvidenceError):
+            _next_file(self.place.sealed_file).unlink(missing_ok=True)
+            raise
         self._sealed()
         return record
 
@@ -234,5 +238,6 @@ def one_time_code(entropy: Callable[[int], bytes]) -> str:
     return "-".join("".join(characters[i : i + 4]) for i in range(0, 20, 4))
 
 
-def _write_next(path: Path, data: bytes) -> None:
-    write_durably(path.with_name(path.name + ".next"), data)
+def _next_file(path: Path) -> Path:
+    """Where a sealed schedule waits for its record to be durable."""
+    return path.with_name(path.name + ".next")

@@ -106,6 +106,7 @@ class RecordWriter:
         """
         head = self._keys.read_head()
         if head is None:
+            self._notify("there is no local head (keys/<study>/head): an older log would go unnoticed here")
             return
         seq, digest = head
         record = self._store.record(seq)

@@ -124,6 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code. The only place where errors become words and codes."""
     as_json = _wants_json(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 must not fail what is already recorded
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = cli.main(args=list(arguments), prog_name="allocator", standalone_mode=False)
         return result if isinstance(result, int) else 0

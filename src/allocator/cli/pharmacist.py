@@ -40,8 +40,9 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
                 "the participant is not retyped and there is no terminal to ask on",
                 f"Add --retype {participant}.",
             )
-        summary = service.summary(participant)
-        call.talk(_summary_text(service, participant, summary))
+        call.required_person()
+        if _may(call, service, "allocated"):
+            call.talk(_summary_text(service, participant, service.summary(participant)))
         if dry_run:
             service.check_reveal(call.actor(service, "allocated"), participant)
             granted = {"participant": participant, "would_be_granted": True}
@@ -94,7 +95,7 @@ def show(call: Call, participant: str) -> None:
         ]
         result: dict[str, Any] = {"participant": participant, "state": state, "history": history}
         allocation = None
-        if state == "allocated" and _may_look_up(call, service):
+        if state == "allocated" and _may(call, service, "looked-up"):
             allocation = service.look_up(call.actor(service, "looked-up"), participant)
             result |= allocation_json(allocation)
         lines = [f"{participant}: {STATE_WORDS[state]}"]
@@ -106,12 +107,12 @@ def show(call: Call, participant: str) -> None:
         call.show(result, "\n".join(lines))
 
 
-def _may_look_up(call: Call, service: AllocationService) -> bool:
-    """Whether the person named is of a role that may see an arm; their passphrase is asked for after this."""
+def _may(call: Call, service: AllocationService, kind: str) -> bool:
+    """Whether the person named is of a role that may write this kind; their passphrase is asked for after this."""
     from allocator.person import PERMITTED
 
     person = service.history.person(call.person) if call.person else None
-    return person is not None and bool(PERMITTED["looked-up"] & set(person.roles))
+    return person is not None and bool(PERMITTED[kind] & set(person.roles))
 
 
 STATE_WORDS = {
