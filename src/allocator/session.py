@@ -17,7 +17,7 @@ from typing import Any, Self
 from allocator import sealing
 from allocator.criterion import StudyError
 from allocator.envelope import context, open_sealed
-from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.history import History
 from allocator.home import StudyPlace, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
@@ -232,13 +232,30 @@ def read_study_copy(place: StudyPlace) -> Study:
         ) from error
 
 
+def next_file(path: Path) -> Path:
+    """Where a sealed schedule waits until its record is durable."""
+    return path.with_name(path.name + ".next")
+
+
+def finish_renaming(path: Path, digest: str) -> None:
+    """Give the waiting file its name when it is the one of this digest, which is in the log (docs/spec.md §13.5)."""
+    following = next_file(path)
+    try:
+        if hashlib.sha256(following.read_bytes()).hexdigest() == digest:
+            following.replace(path)
+            sync_folder(path.parent)
+    except FileNotFoundError:
+        return  # none is waiting, or another process was faster
+    except OSError as error:
+        raise StorageError(
+            "cannot-write", f"{following.name} could not be renamed: {error.strerror}", "Check the home's permissions."
+        ) from error
+
+
 def read_sealed(path: Path, digest: str) -> sealing.SealedSchedule:
     """sealed.json, held to the digest in the log. EvidenceError when it is another file."""
-    following = path.with_name(path.name + ".next")
     try:
-        if following.exists() and hashlib.sha256(following.read_bytes()).hexdigest() == digest:
-            following.replace(path)  # a crash came between the commit and this renaming
-            sync_folder(path.parent)
+        finish_renaming(path, digest)
         data = path.read_bytes()
     except OSError as error:
         raise EvidenceError(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from allocator import allocation, sealing
 from allocator.canonical import canonical_bytes
 from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed, padded, seal_to
-from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.errors import CredentialError, InputError, Refused
 from allocator.home import write_durably
 from allocator.keys import PrivateKeys
 from allocator.log import Record
@@ -19,7 +18,15 @@ from allocator.permuted_block import ALGORITHM
 from allocator.person import Role, roles_of
 from allocator.rules import code_digest
 from allocator.schedule import generate_schedule
-from allocator.session import StudySession, check_passphrase, reason_detail, require_id, require_text
+from allocator.session import (
+    StudySession,
+    check_passphrase,
+    finish_renaming,
+    next_file,
+    reason_detail,
+    require_id,
+    require_text,
+)
 from allocator.text import shown
 from allocator.writer import Actor, Draft
 
@@ -130,9 +137,19 @@ class SetupService(StudySession):
             allocation.check_state("generated", self.history.state)
             if seeds and self.mode != "test":
                 raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away.")
+            newest = self.history.sealing
+            if newest is not None:
+                # a crash may have left the list that is in the log under the name written to below
+                finish_renaming(self.place.sealed_file, newest.fields["sealed_digest"])
+                if not reason:  # a rule says so too; said here, nothing is written before it
+                    raise Refused(
+                        "reason-missing",
+                        "a list was generated before; another one needs a reason",
+                        "Add --reason TEXT.",
+                    )
             sealed = self._seal(actor, design, list(seeds) or [self._entropy(32), self._entropy(32)])
             data = sealed.to_bytes()
-            write_durably(_next_file(self.place.sealed_file), data)
+            write_durably(next_file(self.place.sealed_file), data)
             fields = {
                 "sealing": sealed.sealing.hex(),
                 "algorithm": ALGORITHM,
@@ -145,11 +162,7 @@ class SetupService(StudySession):
             }
             return Draft(kind="generated", fields=fields, details={"reason": reason} if reason else {})
 
-        try:
-            record = self._writer.write(actor, "generated", build)
-        except (Refused, EvidenceError):
-            _next_file(self.place.sealed_file).unlink(missing_ok=True)
-            raise
+        record = self._writer.write(actor, "generated", build)
         self._sealed()
         return record
 
@@ -236,8 +249,3 @@ def one_time_code(entropy: Callable[[int], bytes]) -> str:
     number = int.from_bytes(entropy(13), "big")
     characters = [_CODE_ALPHABET[(number >> (5 * i)) & 31] for i in range(20)]
     return "-".join("".join(characters[i : i + 4]) for i in range(0, 20, 4))
-
-
-def _next_file(path: Path) -> Path:
-    """Where a sealed schedule waits for its record to be durable."""
-    return path.with_name(path.name + ".next")
