@@ -23,6 +23,7 @@ from allocator.store import Store
 from allocator.study import Study
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
+NEED_SEALED = ("confirmed", "allocated")  # kinds whose rules look into the sealed schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,9 @@ class RecordWriter:
             raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
         seq, prev, mode = last.seq + 1, last.hash, opening.fields["mode"]
         record, details = make_record(draft, seq, prev, now, mode, actor, role, self._entropy)
-        case = Case(study=self._study, history=self.history, sealed=self._sealed(), record=record, details=details)
+        # a look-up, a pause or an unblinding must not fail for a sealed schedule that is damaged or away
+        sealed = self._sealed() if draft.kind in NEED_SEALED else None
+        case = Case(study=self._study, history=self.history, sealed=sealed, record=record, details=details)
         check_record(case)
         self._store.append(record, details)
         return record
