@@ -242,9 +242,8 @@ class TrialFactory:
         shutil.copytree(stages[until], home)
         clock, notices, pauses = Clock(), [], []
         service = open_service(home, clock, notices, pauses)
-        trial = Trial(
-            home=home, service=service, actors=dict(actors), clock=clock, notices=notices, pauses=pauses, codes=codes
-        )
+        trial = Trial(home=home, service=service, actors=dict(actors), clock=clock, notices=notices, pauses=pauses)
+        trial.codes.update(codes)
         self._made.append(trial)
         return trial
 
