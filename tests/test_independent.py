@@ -12,7 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from allocator import merkle, sealing
 from allocator.canonical import CanonicalError, canonical_bytes, parse_canonical, parse_strict
 from allocator.design import RandomizationDesign
-from allocator.eligibility import parse_form
+from allocator.eligibility import judge, parse_form
 from allocator.envelope import context, seal_to
-from allocator.errors import EvidenceError
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused
 from allocator.evidence import read_evidence
 from allocator.example_answers import redated
 from allocator.home import study_place
@@ -42,7 +42,9 @@ from allocator.service import AllocationService
 from allocator.study import Study
 from allocator.toml_files import read_design, read_study
 from allocator.verify import verify
-from independent import drawing, encoding, records, sealed
+from allocator.writer import Actor
+from independent import drawing, eligibility, encoding, records, sealed
+from independent.trial import Trial
 
 ROOT = Path(__file__).parent.parent
 STUDY_ID = "NCT04225780"
@@ -325,36 +327,133 @@ def _by_text(key: bytes, signature: bytes, body: bytes) -> bool:
     return True
 
 
+NOW = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)  # 21 November in Shanghai
+STUDY = Study.from_tables(tomllib.loads(STUDY_BYTES.decode()))
+STUDY_OBJECT = drawing.study_object(tomllib.loads(STUDY_BYTES.decode()))
+FORM = json.loads(redated((ROOT / "examples" / STUDY_ID / "answers" / "P-001.json").read_bytes(), NOW.date()))
+ODD = [
+    "",
+    " ",
+    "\u2003",
+    "\x1c",
+    "\u200b",
+    "é\u202e",
+    "x" * 501,
+    "x" * 500,
+    "Y",
+    "N",
+    "NA",
+    "UNKNOWN",
+    "M",
+    "F",
+    "I",
+    "III",
+]
+ODD += [
+    "0",
+    "-0",
+    "-1",
+    "1",
+    "18",
+    "17.9",
+    "70",
+    "70.0",
+    "1000",
+    "1000.000000000001",
+    "1e3",
+    "１２",
+    "999999999999",
+    "0.3",
+]
+ODD += ["a", "U/L", "{copies}/mL", "[IU]/mL", "umol/L", "mg/dL", "POSITIVE", "none", "II"]
+ODD += ["2026-11-21", "2026-11-22", "2026-11-07", "2026-11-06", "2026-02-30", "20261120", "0000-00-00"]
+CONSENTS = ["2026-11-20T17:00:00Z", "2026-11-21T01:00:00+08:00", "2026-11-20T17:00:00.001Z", "2026-11-20T24:00:00Z"]
+CONSENTS += ["2026-11-20T16:00:00", "2026-11-20 16:00:00Z", "0001-01-01T00:00:00+23:59", "2026-11-20T16:00:60Z", ""]
+
+
+@pytest.mark.requirement("E01")
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([criterion.id for criterion in STUDY.criteria]),
+            st.sampled_from(sorted(eligibility.KEYS)),
+            st.sampled_from(ODD) | st.none() | st.text(max_size=3),
+        ),
+        max_size=2,
+    ),
+    st.sampled_from(CONSENTS) | st.none(),
+)
+def test_both_judge_a_changed_form_alike(changes: list[tuple[str, str, str | None]], consent: str | None) -> None:
+    form = {"consent": consent or FORM["consent"], "answers": {name: dict(a) for name, a in FORM["answers"].items()}}
+    for name, key, text in changes:
+        if text is None:
+            form["answers"][name].pop(key, None)
+        else:
+            form["answers"][name][key] = text
+    data = json.dumps(form).encode()
+    ours, read = judge(STUDY, parse_form(data), NOW), eligibility.read_form(data)
+    assert eligibility.qualifies(STUDY_OBJECT, read, NOW) == ours.eligible
+    today = NOW.astimezone(STUDY.zone).date()
+    theirs = [eligibility.met(criterion, read["answers"], today) for criterion in STUDY_OBJECT["criteria"]]
+    assert theirs == [result.met for result in ours.criteria]
+    assert ours.eligible or changes or consent
+
+
+@given(st.dictionaries(st.sampled_from(["consent", "answers", "x"]), JSON, max_size=3))
+def test_both_refuse_what_is_no_form(document: dict[str, Any]) -> None:
+    data = json.dumps(document).encode()
+    outcomes = []
+    for read, error in ((parse_form, InputError), (eligibility.read_form, encoding.Refused)):
+        try:
+            read(data)
+            outcomes.append("read")
+        except error:
+            outcomes.append("refused")
+    assert outcomes[0] == outcomes[1]
+
+
 # ---- a whole home -------------------------------------------------------------------------------------------------
+
+
+def _run_to_activation(place: Path, study_bytes: bytes, design_bytes: bytes, **givens: Any) -> dict[str, Actor]:
+    study = read_study("study.toml", study_bytes)
+    opening = Opening(
+        study=study, study_bytes=study_bytes, registry_bytes=None, findings=[], person="SP", name="王", mode="test"
+    )
+    open_study(place, opening, "pw", stretching=ONLY_FOR_TESTS, **givens)
+    service = _service(place, **givens)
+    actors = {"SP": service.authenticate("SP", lambda: "pw", "test")}
+    for person, role in (("ST", "statistician"), ("CU", "custodian"), ("IN", "investigator"), ("PH", "pharmacist")):
+        _, code = service.add_person(actors["SP"], person, f"Dr {person}", [role])
+        service.enrol(person, code, lambda: "pw")
+        actors[person] = service.authenticate(person, lambda: "pw", "test")
+    service.generate(actors["ST"], read_design("design.toml", design_bytes))
+    service.grant(actors["ST"], "PH")
+    service.grant(actors["ST"], "IN")
+    service.activate(actors["SP"], "ethics file 12")
+    service.close_files()
+    return actors
+
+
+def _service(place: Path, **givens: Any) -> AllocationService:
+    return AllocationService.open(study_place(place, None), stretching=ONLY_FOR_TESTS, **givens)
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study run by the package: three allocations, a refusal, a failed passphrase, a repeat."""
     place = tmp_path_factory.mktemp("independent") / "home"
-    study = read_study("study.toml", STUDY_BYTES)
-    opening = Opening(
-        study=study, study_bytes=STUDY_BYTES, registry_bytes=None, findings=[], person="SP", name="王", mode="test"
-    )
-    open_study(place, opening, "pw", stretching=ONLY_FOR_TESTS)
-    service = AllocationService.open(study_place(place, None), stretching=ONLY_FOR_TESTS)
-    actors = {"SP": service.authenticate("SP", lambda: "pw", "test")}
-    for person, role in (("ST", "statistician"), ("CU", "custodian"), ("IN", "investigator"), ("PH", "pharmacist")):
-        _, code = service.add_person(actors["SP"], person, f"Dr {person}", [role])
-        service.enrol(person, code, lambda: "pw")
-        actors[person] = service.authenticate(person, lambda: "pw", "test")
-    service.generate(actors["ST"], read_design("design.toml", DESIGN_BYTES))
-    service.grant(actors["ST"], "PH")
-    service.grant(actors["ST"], "IN")
-    service.activate(actors["SP"], "ethics file 12")
-    with pytest.raises(Exception, match="passphrase"):
+    actors = _run_to_activation(place, STUDY_BYTES, DESIGN_BYTES)
+    service = _service(place)
+    with pytest.raises(CredentialError):
         service.authenticate("PH", lambda: "wrong", "allocated")
     for number in (1, 2, 3):
         answers = (ROOT / "examples" / STUDY_ID / "answers" / f"P-00{number}.json").read_bytes()
-        form = parse_form(redated(answers, datetime.now(study.zone).date()))
+        form = parse_form(redated(answers, datetime.now(STUDY.zone).date()))
         service.confirm(actors["IN"], f"P-00{number}", form, {})
         service.reveal(actors["PH"], f"P-00{number}", f"P-00{number}")
-    with pytest.raises(Exception, match="not confirmed"):
+    with pytest.raises(Refused):
         service.reveal(actors["PH"], "P-009", "P-009")
     service.reveal(actors["PH"], "P-001", "P-001")
     service.close_files()
@@ -465,3 +564,95 @@ def test_both_find_an_edited_sealed_schedule(home: Path, tmp_path: Path, edit: s
     path.write_bytes(encoding.canon(file))
     verdict, findings = _by_both(copy)
     assert verdict == "broken" and findings
+
+
+# ---- the rules of binding and allocation ----------------------------------------------------------------------------
+
+SMALL_STUDY = STUDY_BYTES.replace(b"enrollment = 10", b"enrollment = 3")
+SMALL_DESIGN = DESIGN_BYTES.replace(b"block_sizes = [4, 6]", b"block_sizes = [2, 4]").replace(
+    b"length = 20", b"length = 4"
+)
+START = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
+PARTICIPANTS = st.sampled_from([f"P-00{n}" for n in range(1, 7)])
+HOURS_72 = timedelta(hours=72)
+ACTS = st.one_of(
+    st.tuples(st.just("confirm"), PARTICIPANTS, st.sampled_from(["plain", "rescreen", "correcting"]), st.booleans()),
+    st.tuples(st.just("confirm"), PARTICIPANTS, st.just("plain"), st.just(True)),
+    st.tuples(st.just("reveal"), PARTICIPANTS),
+    st.tuples(st.just("withdraw"), PARTICIPANTS),
+    st.tuples(st.just("move"), st.sampled_from(["paused", "resumed", "resumed", "closed"])),
+    st.tuples(st.just("wait"), st.sampled_from([timedelta(hours=1), HOURS_72, HOURS_72 + timedelta(milliseconds=1)])),
+)
+
+
+@pytest.fixture(scope="module")
+def activated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Actor]]:
+    place = tmp_path_factory.mktemp("activated") / "home"
+    return place, _run_to_activation(place, SMALL_STUDY, SMALL_DESIGN, clock=lambda: START)
+
+
+@pytest.mark.requirement("A02")
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(acts=st.lists(ACTS, min_size=8, max_size=30))
+def test_both_bind_and_allocate_alike(
+    activated: tuple[Path, dict[str, Actor]], tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[Any, ...]]
+) -> None:
+    """Whatever people do in whatever order: the package records what the text of §10 allows, and nothing else."""
+    base, actors = activated
+    place = Path(shutil.copytree(base, tmp_path_factory.mktemp("acts") / "home"))
+    now = [START]
+    service = _service(place, clock=lambda: now[0])
+    study = drawing.study_object(tomllib.loads(SMALL_STUDY.decode()))
+    trial = Trial(enrollment=study["enrollment"], hours=study["confirmation_hours"], length=4)
+    for act, *rest in acts:
+        now[0] += rest[0] if act == "wait" else timedelta(seconds=1)
+        if act != "wait":
+            predicted = _predicted(trial, study, act, rest, now[0])
+            assert (_performed(service, actors, act, rest) or "refused") == (predicted or "refused")
+    service.close_files()
+    assert _by_both(place) == ("intact-local", [])
+    shutil.rmtree(place)
+
+
+def _form(eligible: bool) -> bytes:
+    form = json.loads(redated((ROOT / "examples" / STUDY_ID / "answers" / "P-001.json").read_bytes(), START.date()))
+    if not eligible:
+        form["answers"]["E5"]["value"] = "Y"
+    return json.dumps(form).encode()
+
+
+def _predicted(trial: Trial, study: dict[str, Any], act: str, rest: list[Any], now: datetime) -> str | None:
+    if act == "confirm":
+        participant, way, eligible = rest
+        before = trial.latest(participant)
+        kind = way if way != "plain" else "again" if before else "first"
+        qualifies = eligibility.qualifies(study, eligibility.read_form(_form(eligible)), now)
+        return trial.attempt(participant, kind, qualifies, now)
+    if act == "reveal":
+        return trial.request(rest[0], now)
+    return trial.withdraw(rest[0]) if act == "withdraw" else trial.move(rest[0])
+
+
+def _performed(service: AllocationService, actors: dict[str, Actor], act: str, rest: list[Any]) -> str | None:
+    try:
+        if act == "confirm":
+            participant, way, eligible = rest
+            attempt = service.history.latest_attempt(participant)
+            record, _ = service.confirm(
+                actors["IN"],
+                participant,
+                parse_form(_form(eligible)),
+                {},
+                rescreen=way == "rescreen",
+                correcting=(attempt.seq if attempt else 0) if way == "correcting" else None,
+                reason="" if way == "plain" else "measured again",
+            )
+            return f"confirmed {record.fields['position']}" if record.kind == "confirmed" else record.kind
+        if act == "reveal":
+            shown = service.reveal(actors["PH"], rest[0], rest[0])
+            return "again" if shown.repeated else f"allocated {shown.record.fields['position']} as {shown.number}"
+        if act == "withdraw":
+            return service.withdraw(actors["IN"], rest[0], "by mistake").kind
+        return service.change_state(actors["SP"], rest[0], "as agreed").kind
+    except Refused:
+        return None
