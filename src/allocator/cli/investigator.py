@@ -90,7 +90,7 @@ def _words(participant: str, judgement: Judgement, seq: int, hours: int) -> str:
 
 @click.command()
 @click.argument("participant")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def withdraw(call: Call, participant: str, reason: str) -> None:
     """Withdraw your confirmation of a participant before the allocation."""

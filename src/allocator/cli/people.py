@@ -67,7 +67,7 @@ def change_passphrase(call: Call, new_passphrase_file: str | None) -> None:
 
 @person.command()
 @click.argument("person_id", metavar="ID")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def deactivate(call: Call, person_id: str, reason: str) -> None:
     """The person may no longer act (sponsor); nothing of theirs is removed and the id is never reused."""

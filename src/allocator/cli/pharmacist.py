@@ -56,7 +56,7 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
 
 @click.command()
 @click.argument("participant")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def unblind(call: Call, participant: str, reason: str) -> None:
     """Show one participant's arm and nobody else's; reason and signature are recorded."""
@@ -67,9 +67,9 @@ def unblind(call: Call, participant: str, reason: str) -> None:
 
 @click.command()
 @click.argument("participant")
-@click.option("--what", type=click.Choice(CORRECTIONS), required=True)
+@click.option("--what", type=click.Choice(CORRECTIONS), required=True, help="What was wrong.")
 @click.option("--value", required=True, help="What is true: the stratum as FACTOR=LEVEL, the arm given, the right id.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def correct(call: Call, participant: str, what: str, value: str, reason: str) -> None:
     """State a correction beside an allocation. The allocation itself stands: nothing is ever undone."""

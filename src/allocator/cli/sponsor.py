@@ -15,7 +15,13 @@ from allocator.text import shown
 @click.option("--person", "person_id", required=True, metavar="ID", help="The first person: the sponsor.")
 @click.option("--name", required=True, help="That person's name.")
 @click.option("--registry", metavar="FILE.json", type=click.Path(path_type=Path), help="The registry's record.")
-@click.option("--mode", type=click.Choice(["production", "test"]), default="production", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["production", "test"]),
+    default="production",
+    show_default=True,
+    help="test: to rehearse; every arm shown says that it is for no patient.",
+)
 @pass_call
 def init(call: Call, study_file: Path, person_id: str, name: str, registry: Path | None, mode: str) -> None:
     """Open a study in the home; record 0 holds its fingerprint and the findings of `check`."""
@@ -53,7 +59,7 @@ def init(call: Call, study_file: Path, person_id: str, name: str, registry: Path
 @click.command()
 @click.argument("finding", metavar="FINDING")
 @click.option("--reading", required=True, help="How the study reads what the protocol leaves open.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def decide(call: Call, finding: str, reading: str, reason: str) -> None:
     """Sign the decision on a finding that was recorded when the study was opened."""
@@ -93,7 +99,7 @@ def _change(call: Call, kind: str, reason: str) -> None:
 
 
 @click.command()
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def pause(call: Call, reason: str) -> None:
     """Pause allocation; look-ups go on. Any role may."""
@@ -101,7 +107,7 @@ def pause(call: Call, reason: str) -> None:
 
 
 @click.command()
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def resume(call: Call, reason: str) -> None:
     """Resume allocation after a pause."""
@@ -109,7 +115,7 @@ def resume(call: Call, reason: str) -> None:
 
 
 @click.command()
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def close(call: Call, reason: str) -> None:
     """Close allocation for good; look-ups go on."""
