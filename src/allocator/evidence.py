@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from allocator.criterion import StudyError
 from allocator.errors import AllocatorError, InputError
 from allocator.home import StudyPlace, studies_in
 from allocator.keys import KeyFolder
@@ -28,9 +27,15 @@ from allocator.verify import Evidence, Finding, Row
 
 _SCAN = """SELECT rowid, seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
 FROM record NOT INDEXED ORDER BY rowid"""
+_DETAILS = """SELECT seq, field, salt, value FROM detail WHERE typeof(seq) = 'integer' AND typeof(field) = 'text'
+AND typeof(salt) = 'blob' AND typeof(value) = 'text' ORDER BY seq"""
+_DETAIL_TYPES = """SELECT DISTINCT seq FROM detail WHERE typeof(seq) != 'integer' OR typeof(field) != 'text'
+OR typeof(salt) != 'blob' OR typeof(value) != 'text'"""
+_ORPHANS = "SELECT DISTINCT seq FROM detail WHERE seq NOT IN (SELECT rowid FROM record NOT INDEXED)"
 _TYPES = """SELECT rowid FROM record NOT INDEXED WHERE typeof(seq) != 'integer' OR typeof(prev) != 'blob'
 OR typeof(body) != 'text' OR typeof(kind) != 'text' OR typeof(participant) NOT IN ('text', 'null')
 OR typeof(stratum) NOT IN ('text', 'null') OR typeof(position) NOT IN ('integer', 'null') ORDER BY rowid"""
+_MAX_VALUE = 1 << 22  # bytes; a body has at most 1 MiB, a private detail at most a form of 64 KiB
 
 
 def place_of(path: Path, study: str | None) -> StudyPlace:
@@ -60,6 +65,8 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Ite
     findings = _file_findings(place)
     study, study_findings = _read_study(place)
     findings += study_findings
+    sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
+    registry = _contents(findings, place.registry_file)
     head = None
     try:
         head = KeyFolder(place.keys).read_head()
@@ -68,16 +75,12 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Ite
     with tempfile.TemporaryDirectory(prefix="allocator-verify-") as folder:
         connection, database_findings = _open_copy(place.log_file, Path(folder))
         findings += database_findings
-        rows: Iterator[Row] = iter(())
-        if connection is not None:
-            findings += _orphans(connection)
-            rows = _rows(connection)
         try:
             yield Evidence(
                 study=study,
-                rows=rows,
-                sealed_files=_contents(place.sealed_file, place.sealed_file.with_name("sealed.json.next")),
-                registry=next(iter(_contents(place.registry_file)), None),
+                rows=_rows(connection) if connection is not None else iter(()),
+                sealed_files=sealed_files,
+                registry=registry[0] if registry else None,
                 local_head=head,
                 given_heads=given_heads,
                 readable=connection is not None,
@@ -95,67 +98,95 @@ def _row_count(connection: sqlite3.Connection | None) -> int:
     return int(connection.execute("SELECT count(*) FROM record NOT INDEXED").fetchone()[0])
 
 
-def _contents(*paths: Path) -> tuple[bytes, ...]:
-    return tuple(path.read_bytes() for path in paths if path.is_file() and not path.is_symlink())
+def _contents(findings: list[Finding], *paths: Path) -> tuple[bytes, ...]:
+    """The bytes of those files that are there; one that cannot be read is a finding."""
+    contents = []
+    for path in paths:
+        try:
+            if path.is_file() and not path.is_symlink():
+                contents.append(path.read_bytes())
+        except OSError as error:
+            findings.append(_finding("01 files", f"{path.name} cannot be read: {error.strerror}"))
+    return tuple(contents)
 
 
 def _file_findings(place: StudyPlace) -> list[Finding]:
     findings = []
-    for path in (place.schedules, place.log_file, place.study_file, place.sealed_file):
+    folders = (place.home, place.schedules.parent, place.keys.parent, place.schedules, place.keys)
+    files = (place.log_file, place.study_file, place.sealed_file, place.registry_file, place.keys / "head")
+    beside = [place.log_file.with_name(place.log_file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
+    for path in (*folders, *files, beside[0]):
         if path.is_symlink():
-            findings.append(_finding("01 files", f"{path.name} is a symbolic link"))
+            findings.append(_finding("01 files", f"{shown(path.name)} is a symbolic link"))
     for path in (place.log_file, place.study_file):
         if not path.is_file():
             findings.append(_finding("01 files", f"{path.name} is not there"))
-    for suffix in ("-wal", "-shm"):
-        if place.log_file.with_name(place.log_file.name + suffix).exists():
-            findings.append(
-                _finding("01 files", f"{place.log_file.name}{suffix} lies beside the log, which is never written so")
-            )
+    for path in beside[1:]:
+        if path.exists() or path.is_symlink():
+            findings.append(_finding("01 files", f"{path.name} lies beside the log, which is never written so"))
     return findings
 
 
 def _read_study(place: StudyPlace) -> tuple[Study | None, list[Finding]]:
     try:
-        return Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8"))), []
+        study = Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
+        _ = study.fingerprint, study.zone  # made now: a value outside the canonical form fails here, not later
+        return study, []
     except FileNotFoundError:
         return None, []
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, StudyError, RecursionError) as error:
+    # ValueError: no UTF-8, no TOML, no study, an integer of too many digits; OverflowError: a pattern's repeat count
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         return None, [_finding("08 study file", f"study.toml cannot be read: {shown(str(error))}")]
 
 
 def _open_copy(log: Path, folder: Path) -> tuple[sqlite3.Connection | None, list[Finding]]:
-    """Checks 02 to 05 on a copy of the log with its journal; the open connection when its rows can be read."""
+    """Checks 02 to 05 and 20 on a copy of the log with its journal; the open connection when its rows can be read."""
+    findings: list[Finding] = []
     if not log.is_file() or log.is_symlink():
-        return None, []
+        return None, findings
+    connection = None
     try:
         copy = Path(shutil.copyfile(log, folder / "log.sqlite3"))
         journal = log.with_name(log.name + "-journal")
         before = _count(copy) if journal.exists() else None
         if journal.exists():
             shutil.copyfile(journal, folder / "log.sqlite3-journal")
-        # mode rw: a journal left by a crash is rolled back here, on the copy, as the next writer would
-        connection = sqlite3.connect(f"{copy.as_uri()}?mode=rw", uri=True, isolation_level=None)
-        connection.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
-        connection.execute("PRAGMA trusted_schema=0")
-        findings = _schema_findings(connection)
-        if not any(f.message.startswith(("table", "view")) for f in findings):
+        connection = _connect(copy)
+        findings, readable = _schema_findings(connection)
+        if readable:
             findings += _content_findings(connection)
-            count = connection.execute("SELECT count(*) FROM record NOT INDEXED").fetchone()[0]
-            if before is not None and before - count > 1:
-                findings.append(
-                    _finding(
-                        "02 journal",
-                        "the journal takes back more than one record: it is not of this log",
-                        1,
-                        before - count,
-                    )
-                )
+            findings += _detail_findings(connection)
+            taken_back = 0 if before is None else before - _row_count(connection)
+            if taken_back > 1:
+                said = "the journal takes back more than one record: it is not of this log"
+                findings.append(_finding("02 journal", said, 1, taken_back))
             return connection, findings
     except (sqlite3.Error, OSError) as error:
-        return None, [_finding("04 integrity", f"the log cannot be read as a database: {shown(str(error))}")]
-    connection.close()
+        findings.append(_finding("04 integrity", f"the log cannot be read as a database: {shown(str(error))}"))
+    if connection is not None:
+        connection.close()
     return None, findings
+
+
+def _connect(copy: Path) -> sqlite3.Connection:
+    """Open a copy as sqlite.org/security.html advises for files of unknown origin.
+
+    Mode rw: a journal left by a crash is rolled back here, on the copy, as the next writer would.
+    """
+    connection = sqlite3.connect(f"{copy.as_uri()}?mode=rw", uri=True, isolation_level=None)
+    connection.text_factory = _text
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE)
+    for pragma in ("trusted_schema=0", "cell_size_check=1", "mmap_size=0"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _text(data: bytes) -> str | bytes:
+    """A text column's value; bytes that are no UTF-8 stay bytes and so are equal to no text."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data
 
 
 def _count(log: Path) -> int | None:
@@ -170,7 +201,8 @@ def _count(log: Path) -> int | None:
         return None
 
 
-def _schema_findings(connection: sqlite3.Connection) -> list[Finding]:
+def _schema_findings(connection: sqlite3.Connection) -> tuple[list[Finding], bool]:
+    """Check 03, and whether the two tables are ours, so that their rows can be read."""
     ours = sqlite3.connect(":memory:")
     ours.executescript(schema_text())
     findings = []
@@ -188,7 +220,7 @@ def _schema_findings(connection: sqlite3.Connection) -> list[Finding]:
             findings.append(_finding("03 schema", "the journal mode is changed", "delete", mode))
     finally:
         ours.close()
-    return findings
+    return findings, {item for item in expected if item[0] == "table"} <= found
 
 
 def _content_findings(connection: sqlite3.Connection) -> list[Finding]:
@@ -198,6 +230,9 @@ def _content_findings(connection: sqlite3.Connection) -> list[Finding]:
         findings += [_finding("04 integrity", f"SQLite: {shown(problem)}") for problem in problems]
     for (rowid,) in connection.execute(_TYPES):
         findings.append(_finding("04 integrity", "a column has another storage class", seq=rowid))
+    for (seq,) in connection.execute(_DETAIL_TYPES):
+        said = "a column of a private detail has another storage class"
+        findings.append(_finding("04 integrity", said, seq=seq if isinstance(seq, int) else None))
     expected = 0
     for (seq,) in connection.execute("SELECT rowid FROM record NOT INDEXED ORDER BY rowid"):
         if seq != expected:
@@ -209,24 +244,30 @@ def _content_findings(connection: sqlite3.Connection) -> list[Finding]:
     return findings
 
 
-def _orphans(connection: sqlite3.Connection) -> list[Finding]:
-    sql = "SELECT DISTINCT seq FROM detail WHERE seq NOT IN (SELECT rowid FROM record NOT INDEXED)"
+def _detail_findings(connection: sqlite3.Connection) -> list[Finding]:
     return [
-        _finding("20 details", "a private detail without its record", seq=seq) for (seq,) in connection.execute(sql)
+        _finding("20 details", "a private detail without its record", seq=seq if isinstance(seq, int) else None)
+        for (seq,) in connection.execute(_ORPHANS)
     ]
 
 
 def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
-    """Rows with their details, by one pass over each table."""
-    details = connection.execute("SELECT seq, field, salt, value FROM detail ORDER BY seq")
-    following = details.fetchone()
-    for rowid, seq, prev, body, *columns in connection.execute(_SCAN):
-        own: dict[str, Detail] = {}
-        while following is not None and following[0] <= rowid:
-            if following[0] == rowid:
-                own[following[1]] = Detail(salt=bytes(following[2]), value=following[3])
-            following = details.fetchone()
-        yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
+    """Rows with their details, by one pass over each table; a row that cannot be read is the last one."""
+    rowid = -1
+    try:
+        details = connection.execute(_DETAILS)
+        following = details.fetchone()
+        for rowid, seq, prev, body, *columns in connection.execute(_SCAN):
+            own: dict[str, Detail] = {}
+            while following is not None and following[0] <= rowid:
+                if following[0] == rowid and isinstance(following[1], str) and isinstance(following[3], str):
+                    own[following[1]] = Detail(salt=following[2], value=following[3])
+                following = details.fetchone()
+            yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
+    except sqlite3.Error as error:
+        fault = f"the record or its private details cannot be read: {shown(str(error))}"
+        nothing = (None, None, None, None)
+        yield Row(rowid=rowid + 1, seq=None, prev=None, body=None, columns=nothing, details={}, fault=fault)
 
 
 def _finding(check: str, message: str, expected: Any = None, found: Any = None, *, seq: int | None = None) -> Finding:

@@ -113,7 +113,7 @@ def _authority(case: Case) -> None:
     person = case.history.person(fields["person"]) if fields["person"] else None
     if person is None or not person.active or (not person.enrolled and kind != "person-enrolled"):
         raise _evidence("person", f"person {fields['person']} is not enrolled and active at this record")
-    role = person.roles[0] if kind == "refused" else acting_role(person, kind)
+    role = acting_role(person, kind)
     if fields["role"] != role:
         raise _evidence("role", f"role is {fields['role']}; {person.id} acts as {role}")
 
@@ -293,6 +293,8 @@ def _screen_failed(case: Case) -> None:
 
 
 def _eligible(case: Case) -> bool:
+    if "answers" not in case.details:
+        raise _evidence("details", "the answers are not there to be judged again")
     form = parse_form(case.details["answers"].value.encode("utf-8"))
     return judge(case.study, form, case.record.time).eligible
 
@@ -343,6 +345,8 @@ def _allocated(case: Case) -> None:
 def _check_opened(case: Case) -> None:
     """The opened entry is the one committed to before the first participant (C06)."""
     fields, stratum = case.record.fields, _sealed_stratum(case)
+    if fields["position"] >= len(stratum.entries):
+        raise _evidence("position", "the position is of no sealed entry")
     committed = stratum.commitment(fields["position"])
     opened = sealing.commitment(
         bytes.fromhex(fields["salt"]),

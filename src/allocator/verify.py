@@ -60,7 +60,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One stored row, as scanned by rowid: nothing in it is believed yet."""
+    """One stored row, as scanned by rowid: nothing in it is believed yet. `fault`: why it could not be read."""
 
     rowid: int
     seq: Any
@@ -68,6 +68,7 @@ class Row:
     body: Any
     columns: Columns
     details: Mapping[str, Detail]
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,24 +172,23 @@ class _Replay:
 
     def take(self, row: Row) -> bool:
         """Check one row; False when nothing after it can be judged."""
+        self.complete = False
         record = self._parse(row)
         if record is None:
-            self.complete = False
             return False
         self._columns(row, record)
         broken = self._rules(record, row.details)
         if broken & {"11 sequence", "12 link"}:
-            self.complete = False
             return False
         try:
             self._store.append(record, row.details)
             if record.kind == "generated":
                 self._open_sealed(record)
             _ = self._history.people if record.kind in _PEOPLE_CHANGE else None
-        except (AllocatorError, LookupError, ValueError, RuntimeError) as error:
-            self._add("19 rule of the kind", record.seq, f"the record cannot be followed: {error}")
-            self.complete = False
+        except Exception as error:  # whatever a hostile log holds, the verifier reports it
+            self._add("19 rule of the kind", record.seq, f"the record cannot be followed: {_said(error)}")
             return False
+        self.complete = True
         return True
 
     def finish(self) -> list[Finding]:
@@ -200,6 +200,9 @@ class _Replay:
         return sorted(self._findings, key=lambda f: -1 if f.seq is None else f.seq) + self._sealed_findings
 
     def _parse(self, row: Row) -> Record | None:
+        if row.fault:
+            self._add("04 integrity", row.rowid, row.fault)
+            return None
         if not isinstance(row.prev, bytes) or len(row.prev) != 32 or not isinstance(row.body, bytes):
             self._add("06 encoding", row.rowid, "prev or body is not stored as bytes")
             return None
@@ -213,8 +216,9 @@ class _Replay:
         if row.rowid != record.seq or row.seq != record.seq:
             self._add("07 columns", row.rowid, "seq beside the body is not the body's", record.seq, row.seq)
         if row.columns != record.columns:
+            found = [value if isinstance(value, str | int | None) else repr(value)[:80] for value in row.columns]
             self._add(
-                "07 columns", record.seq, "the columns beside the body are not the body's", record.columns, row.columns
+                "07 columns", record.seq, "the columns beside the body are not the body's", list(record.columns), found
             )
 
     def _rules(self, record: Record, details: Mapping[str, Detail]) -> set[str]:
@@ -236,6 +240,9 @@ class _Replay:
                 broken.add(name)
                 if name in ("11 sequence", "12 link"):
                     break
+            except Exception as error:  # whatever a hostile log holds, the verifier reports it
+                self._add(name, record.seq, f"the record cannot be judged: {_said(error)}")
+                broken.add(name)
         return broken
 
     def _queue(self, seq: int) -> Callable[[bytes, str, bytes, bytes], None]:
@@ -261,6 +268,8 @@ class _Replay:
         digest = generated.fields["sealed_digest"]
         data = next((d for d in self._sealed_files if hashlib.sha256(d).hexdigest() == digest), None)
         try:
+            if not self._sealed_files:
+                raise EvidenceError("sealed-file", "sealed.json is not there")
             if data is None:
                 raise EvidenceError("sealed-file", "sealed.json is not the file whose digest is in the log")
             sealed = sealing.SealedSchedule.from_bytes(data)
@@ -282,6 +291,10 @@ class _Replay:
         self._findings.append(Finding(check=check, seq=seq, message=message, expected=expected, found=found))
 
 
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__} {error}"
+
+
 _PEOPLE_CHANGE = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
 
 
@@ -297,7 +310,6 @@ def _check_sealed(sealed: sealing.SealedSchedule, generated: Record, study: Stud
         "seed commitments": (fields["seed_commitments"], [share.commitment for share in sealed.shares]),
         "holders": (fields["holders"], [share.person for share in sealed.shares]),
         "strata": (list(study.strata), [stratum.stratum for stratum in sealed.strata]),
-        "computed root": (fields["root"], sealing.schedule_root(sealed.strata).hex()),
     }
     for name, (expected, found) in stated.items():
         if expected != found:
@@ -306,6 +318,13 @@ def _check_sealed(sealed: sealing.SealedSchedule, generated: Record, study: Stud
                 f"the {name} of the sealed schedule is not the one in the log",
                 details={"expected": expected, "found": found},
             )
+    computed = sealing.schedule_root(sealed.strata).hex()
+    if computed != fields["root"]:
+        raise EvidenceError(
+            "sealed-file",
+            "the root recomputed from the sealed entries is not the one in the log",
+            details={"expected": fields["root"], "found": computed},
+        )
 
 
 def _registry(evidence: Evidence, store: MemoryStore) -> list[Finding]:
@@ -331,7 +350,7 @@ def _heads(evidence: Evidence, hashes: list[bytes], *, complete: bool) -> list[F
     findings = []
     if evidence.local_head is not None:
         seq, digest = evidence.local_head
-        found = hashes[seq] if seq < len(hashes) else None
+        found = hashes[seq] if 0 <= seq < len(hashes) else None
         if found != digest and (complete or found is not None):
             said = "is not in the log: records were lost" if found is None else "is another one in the log"
             findings.append(
