@@ -55,9 +55,7 @@ class Trial:
         if before is None:
             allowed = kind == "first"
         else:
-            allowed = of_latest and kind in (
-                ("again", "rescreen", "correcting") if before.confirmed else ("rescreen", "correcting")
-            )
+            allowed = kind in ("rescreen", "correcting") or (kind == "again" and before.confirmed)
         if not allowed:
             return None
         if not eligible:
