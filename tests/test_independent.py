@@ -573,16 +573,25 @@ SMALL_DESIGN = DESIGN_BYTES.replace(b"block_sizes = [4, 6]", b"block_sizes = [2,
     b"length = 20", b"length = 4"
 )
 START = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
-PARTICIPANTS = st.sampled_from([f"P-00{n}" for n in range(1, 7)])
-HOURS_72 = timedelta(hours=72)
+LIMIT = timedelta(hours=72, seconds=-1)  # the next act comes a second later: exactly at the limit
+CONFIRM = {n: ("confirm", f"P-00{n}", "plain", True) for n in range(1, 6)}
+REVEAL = {n: ("reveal", f"P-00{n}") for n in range(1, 6)}
+WITHDRAW = {n: ("withdraw", f"P-00{n}") for n in range(1, 6)}
+PAUSED, RESUMED, CLOSED = (("move", kind) for kind in ("paused", "resumed", "closed"))
+AT_LIMIT, AFTER_LIMIT = ("wait", LIMIT), ("wait", LIMIT + timedelta(milliseconds=1))
 ACTS = st.one_of(
-    st.tuples(st.just("confirm"), PARTICIPANTS, st.sampled_from(["plain", "rescreen", "correcting"]), st.booleans()),
-    st.tuples(st.just("confirm"), PARTICIPANTS, st.just("plain"), st.just(True)),
-    st.tuples(st.just("reveal"), PARTICIPANTS),
-    st.tuples(st.just("withdraw"), PARTICIPANTS),
-    st.tuples(st.just("move"), st.sampled_from(["paused", "resumed", "resumed", "closed"])),
-    st.tuples(st.just("wait"), st.sampled_from([timedelta(hours=1), HOURS_72, HOURS_72 + timedelta(milliseconds=1)])),
+    st.sampled_from([*CONFIRM.values(), *REVEAL.values()]),
+    st.sampled_from([*CONFIRM.values(), *REVEAL.values(), *WITHDRAW.values()]),
+    st.tuples(
+        st.just("confirm"),
+        st.sampled_from(["P-001", "P-002"]),
+        st.sampled_from(["plain", "rescreen", "correcting"]),
+        st.booleans(),
+    ),
+    st.sampled_from([AT_LIMIT, AFTER_LIMIT, ("wait", timedelta(hours=1)), *CONFIRM.values(), *WITHDRAW.values()]),
+    st.sampled_from([PAUSED, RESUMED, RESUMED, RESUMED, *REVEAL.values(), *CONFIRM.values()]),
 )
+FAILED_1, CORRECTED_1 = ("confirm", "P-001", "rescreen", False), ("confirm", "P-001", "correcting", True)
 
 
 @pytest.fixture(scope="module")
@@ -594,6 +603,13 @@ def activated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 @pytest.mark.requirement("A02")
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(acts=st.lists(ACTS, min_size=8, max_size=30))
+@example(acts=[CONFIRM[1], AT_LIMIT, REVEAL[1], REVEAL[1]])
+@example(acts=[CONFIRM[1], AFTER_LIMIT, REVEAL[1], CONFIRM[2], REVEAL[2], CONFIRM[1], REVEAL[1]])
+@example(acts=[CONFIRM[1], CONFIRM[2], WITHDRAW[1], REVEAL[1], CONFIRM[3], CONFIRM[1], REVEAL[3], REVEAL[1]])
+@example(acts=[CONFIRM[1], CONFIRM[2], FAILED_1, CONFIRM[1], CONFIRM[3], CORRECTED_1, REVEAL[1], REVEAL[3]])
+@example(acts=[*CONFIRM.values(), *REVEAL.values(), WITHDRAW[1], WITHDRAW[4], CONFIRM[5]])
+@example(acts=[CONFIRM[1], REVEAL[1], CONFIRM[2], PAUSED, REVEAL[1], REVEAL[2], RESUMED, REVEAL[2], CLOSED, REVEAL[1]])
+@example(acts=[CONFIRM[1], CONFIRM[2], WITHDRAW[1], CONFIRM[2], CONFIRM[3], REVEAL[3], REVEAL[2]])
 def test_both_bind_and_allocate_alike(
     activated: tuple[Path, dict[str, Actor]], tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[Any, ...]]
 ) -> None:
