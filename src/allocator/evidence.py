@@ -209,9 +209,12 @@ def _schema_findings(connection: sqlite3.Connection) -> tuple[list[Finding], boo
     try:
         query = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
         expected, found = set(ours.execute(query)), set(connection.execute(query))
-        for kind, name, _, sql in sorted(expected ^ found, key=str):
-            said = "is missing or changed" if any(name == item[1] for item in expected) else "does not belong there"
-            findings.append(_finding("03 schema", f"{kind} {shown(str(name))} {said}", found=shown(str(sql))))
+        for kind, name in sorted({item[:2] for item in expected ^ found}, key=str):
+            wanted, got = ([item[3] for item in side if item[:2] == (kind, name)] for side in (expected, found))
+            said = "does not belong there" if not wanted else "is changed" if got else "is missing"
+            findings.append(
+                _finding("03 schema", f"{kind} {shown(str(name))} {said}", _one_line(wanted), _one_line(got))
+            )
         for pragma in ("application_id", "user_version", "encoding"):
             wanted, got = (c.execute(f"PRAGMA {pragma}").fetchone()[0] for c in (ours, connection))
             if wanted != got:
@@ -221,6 +224,10 @@ def _schema_findings(connection: sqlite3.Connection) -> tuple[list[Finding], boo
     finally:
         ours.close()
     return findings, {item for item in expected if item[0] == "table"} <= found
+
+
+def _one_line(sql: list[Any]) -> str | None:
+    return " ".join(shown(" ".join(str(text).split())) for text in sql) or None
 
 
 def _content_findings(connection: sqlite3.Connection) -> list[Finding]:

@@ -39,6 +39,12 @@ class Case:
     details: Mapping[str, Detail]
     check_signature: SignatureCheck = check_signature
 
+    @property
+    def fingerprint(self) -> bytes:
+        """Of the study as opened: record 0 is held to the study file, every later record to record 0."""
+        opening = self.history.opening
+        return bytes.fromhex(opening.fields["fingerprint"]) if opening else self.study.fingerprint
+
 
 def check_record(case: Case) -> None:
     """Hold one record to every rule; raises the first AllocatorError."""
@@ -60,7 +66,11 @@ def _sequence(case: Case) -> None:
     last = case.history.store.last()
     expected = 0 if last is None else last.seq + 1
     if case.record.seq != expected:
-        raise EvidenceError("sequence", f"seq is {case.record.seq}, the next one is {expected}")
+        raise EvidenceError(
+            "sequence",
+            f"this record says it is record {case.record.seq}, the next one is record {expected}",
+            details={"expected": expected, "found": case.record.seq},
+        )
     if (case.record.kind == "study-opened") != (expected == 0):
         raise EvidenceError("sequence", "study-opened stands at record 0 and nowhere else")
 
@@ -83,11 +93,12 @@ def _study(case: Case) -> None:
             raise _evidence("study", f"the log is of study {fields['study']}, the study file of {case.study.id}")
     elif fields["mode"] != opening.fields["mode"]:
         raise _evidence("mode", f"mode is {fields['mode']}, the study was opened in mode {opening.fields['mode']}")
-    if fields.get("fingerprint", case.study.fingerprint.hex()) != case.study.fingerprint.hex():
+    if fields.get("fingerprint", case.fingerprint.hex()) != case.fingerprint.hex():
+        said = "record 0's" if opening else "that of the study file: study.toml was changed, or is another one"
         raise EvidenceError(
             "fingerprint",
-            "the fingerprint is not that of the study file",
-            details={"expected": case.study.fingerprint.hex(), "found": fields["fingerprint"]},
+            f"the fingerprint is not {said}",
+            details={"expected": case.fingerprint.hex(), "found": fields["fingerprint"]},
         )
 
 
@@ -169,7 +180,7 @@ def _person_enrolled(case: Case) -> None:
     fields, person = case.record.fields, case.history.person(case.record.fields["person"])
     if person is None or person.enrolled:
         raise Refused("enrolled-already", f"{fields['person']} is enrolled already", "Sign with your passphrase.")
-    if code_digest(case.study.fingerprint, person.id, fields["code"]) != person.code_digest:
+    if code_digest(case.fingerprint, person.id, fields["code"]) != person.code_digest:
         raise Refused("wrong-code", "this is not the one-time code of this person", "Ask the sponsor for the code.")
     if any(other.sign_key.hex() == fields["sign_key"] for other in case.history.people.values()):
         raise Refused("key-reused", "this key belongs to another person", "Enrol with keys of your own.")
@@ -350,7 +361,7 @@ def _check_opened(case: Case) -> None:
     committed = stratum.commitment(fields["position"])
     opened = sealing.commitment(
         bytes.fromhex(fields["salt"]),
-        case.study.fingerprint,
+        case.fingerprint,
         bytes.fromhex(fields["sealing"]),
         stratum.label,
         fields["position"],

@@ -177,7 +177,7 @@ class _Replay:
         if record is None:
             return False
         self._columns(row, record)
-        broken = self._rules(record, row.details)
+        broken = self._rules(record, row)
         if broken & {"11 sequence", "12 link"}:
             return False
         try:
@@ -197,7 +197,7 @@ class _Replay:
         for seqs, result in self._waiting:
             for index in result():
                 self._add("16 signature", seqs[index], "the signature is not this person's over this record")
-        return sorted(self._findings, key=lambda f: -1 if f.seq is None else f.seq) + self._sealed_findings
+        return sorted(self._sealed_findings + self._findings, key=lambda f: -1 if f.seq is None else f.seq)
 
     def _parse(self, row: Row) -> Record | None:
         if row.fault:
@@ -221,13 +221,13 @@ class _Replay:
                 "07 columns", record.seq, "the columns beside the body are not the body's", list(record.columns), found
             )
 
-    def _rules(self, record: Record, details: Mapping[str, Detail]) -> set[str]:
+    def _rules(self, record: Record, row: Row) -> set[str]:
         case = Case(
             study=self._study,
             history=self._history,
             sealed=self._sealed,
             record=record,
-            details=details,
+            details=row.details,
             check_signature=self._queue(record.seq) if self._submit else check_signature,
         )
         broken = set()
@@ -235,8 +235,11 @@ class _Replay:
             try:
                 rule(case)
             except AllocatorError as error:
+                if error.code == "sealed-file" and self._sealed_findings:
+                    continue  # said once, by check 09
                 given = error.details if isinstance(error.details, dict) else {}
-                self._add(name, record.seq, error.message, given.get("expected"), given.get("found"))
+                seq = row.rowid if name == "11 sequence" else record.seq  # where it stands, not where it says it does
+                self._add(name, seq, error.message, given.get("expected"), given.get("found"))
                 broken.add(name)
                 if name in ("11 sequence", "12 link"):
                     break
@@ -271,9 +274,11 @@ class _Replay:
             if not self._sealed_files:
                 raise EvidenceError("sealed-file", "sealed.json is not there")
             if data is None:
-                raise EvidenceError("sealed-file", "sealed.json is not the file whose digest is in the log")
+                found = hashlib.sha256(self._sealed_files[0]).hexdigest()
+                said = "sealed.json is not the file whose digest is in the log"
+                raise EvidenceError("sealed-file", said, details={"expected": digest, "found": found})
             sealed = sealing.SealedSchedule.from_bytes(data)
-            _check_sealed(sealed, generated, self._study)
+            _check_sealed(sealed, generated, self._study, self._fingerprint())
             self._sealed = sealed
         except EvidenceError as error:
             given = error.details if isinstance(error.details, dict) else {}
@@ -281,11 +286,15 @@ class _Replay:
                 Finding(
                     check="09 sealed schedule",
                     seq=generated.seq,
-                    message=error.message,
+                    message=f"{error.message}; no binding or allocation can be held to it",
                     expected=given.get("expected", digest),
                     found=given.get("found"),
                 )
             )
+
+    def _fingerprint(self) -> str:
+        opening = self._history.opening
+        return str(opening.fields["fingerprint"]) if opening else self._study.fingerprint.hex()
 
     def _add(self, check: str, seq: int | None, message: str, expected: Any = None, found: Any = None) -> None:
         self._findings.append(Finding(check=check, seq=seq, message=message, expected=expected, found=found))
@@ -298,12 +307,12 @@ def _said(error: Exception) -> str:
 _PEOPLE_CHANGE = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
 
 
-def _check_sealed(sealed: sealing.SealedSchedule, generated: Record, study: Study) -> None:
+def _check_sealed(sealed: sealing.SealedSchedule, generated: Record, study: Study, fingerprint: str) -> None:
     """The sealed schedule says what the log says, and its root is that of its entries. EvidenceError otherwise."""
     fields = generated.fields
     stated = {
         "study": (study.id, sealed.study),
-        "fingerprint": (study.fingerprint.hex(), sealed.fingerprint.hex()),
+        "fingerprint": (fingerprint, sealed.fingerprint.hex()),
         "sealing": (fields["sealing"], sealed.sealing.hex()),
         "design commitment": (fields["design_commitment"], sealed.design_commitment.hex()),
         "root": (fields["root"], sealed.root.hex()),
