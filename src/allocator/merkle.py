@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 §2.1: one 32-byte root fixes an ordered list of leaves."""
+"""The Merkle tree of RFC 6962 §2.1: one 32-byte root fixes an ordered list of leaves (docs/spec.md §7.6)."""
 
 from __future__ import annotations
 

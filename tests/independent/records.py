@@ -1,7 +1,7 @@
 """§8, §9, §12: records, hashes, signatures; a whole log.sqlite3 with its study file and sealed schedule.
 
 This reader checks bytes: encoding, chain, columns, signatures, private details, the sealed schedule, every opened
-entry. The rules of §10 (states, bindings, eligibility) are not repeated here.
+entry. Bindings and allocations (§10) stand in `trial`, eligibility (§14) in `eligibility`.
 """
 
 from __future__ import annotations
