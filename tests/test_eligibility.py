@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.eligibility import Answer, AnswersForm, form_bytes, judge, parse_form, summary_lines
+from allocator.eligibility import Answer, AnswersForm, form_bytes, is_eligible, judge, parse_form, summary_lines
 from allocator.errors import InputError
 from allocator.example_answers import redated
 from allocator.study import Study
@@ -363,3 +363,20 @@ def test_no_bad_value_is_ever_eligible(criterion: str, value: str) -> None:
         assert not result.eligible or (value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdigit())
     elif value not in good:
         assert not result.eligible
+
+
+@pytest.mark.requirement("E04")
+@given(st.sampled_from(IDS), ANY_TEXT | st.sampled_from(["Y", "N", "NA", "UNKNOWN", "45", "POSITIVE", "II", "5200"]))
+def test_the_short_judgement_says_what_the_long_one_says(criterion: str, value: str) -> None:
+    form = changed(criterion, value=value)
+    assert is_eligible(STUDY, form, NOW) == judge(STUDY, form, NOW).eligible
+    assert (
+        is_eligible(STUDY, replace(form, consent=value), NOW)
+        == judge(STUDY, replace(form, consent=value), NOW).eligible
+    )
+
+
+def test_the_short_judgement_of_every_example() -> None:
+    for path in sorted(EXAMPLES.glob("*.json")):
+        form = parse_form(redated(path.read_bytes(), date(2026, 11, 20)))
+        assert is_eligible(STUDY, form, NOW) == judge(STUDY, form, NOW).eligible == (path.stem < "P-100")

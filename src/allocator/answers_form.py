@@ -1,6 +1,6 @@
 """The eligibility form as it is filed: Answer, AnswersForm, and the strict reader of answers.json. Pure.
 
-The reader refuses what is no such form at all; `eligibility` says whether the answers qualify (docs/spec.md).
+The reader refuses what is no such form at all; `eligibility` says whether the answers qualify (docs/spec.md §14).
 """
 
 from __future__ import annotations
@@ -98,16 +98,16 @@ def _form_faults(document: dict[str, Any]) -> Iterator[str]:
         yield f"answers: {len(answers)} answers where at most {MAX_ANSWERS} are read"
         return
     for name, table in answers.items():
-        place = f"answers.{shortened(name)}"
         if fault := _string_fault(name):
-            yield f"{place}: {fault}"
+            yield f"answers.{shortened(name)}: {fault}"
         elif not isinstance(table, dict):
-            yield f'{place}: an object such as {{"value": "N"}} was expected'
+            yield f'answers.{shortened(name)}: an object such as {{"value": "N"}} was expected'
         else:
-            yield from _key_faults(f"{place}.", table, _ANSWER_FIELDS)
-            for key in _ANSWER_FIELDS:
-                if fault := _string_fault(table.get(key, "")):
-                    yield f"{place}.{key}: {fault}"
+            for key, value in table.items():
+                if key not in _ANSWER_FIELDS:
+                    yield from _key_faults(f"answers.{shortened(name)}.", {key: value}, _ANSWER_FIELDS)
+                elif fault := _string_fault(value):
+                    yield f"answers.{shortened(name)}.{key}: {fault}"
 
 
 def _key_faults(place: str, table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:

@@ -43,7 +43,7 @@ def boundary_conflict(criterion: Criterion) -> str:
 
 def _conflict_of_numbers(criterion: Criterion) -> str:
     stated = _stated(criterion)
-    limits = criterion.limits()
+    limits = criterion.limits
     if not stated:
         return ""
     needed = " and ".join(f"{sign} {number:f}" for sign, number in stated)
@@ -90,9 +90,9 @@ def _conflict_of_levels(criterion: Criterion) -> str:
                 "<=": criterion.codes[: at + 1],
             }[sign]
             wanted = {c for c in criterion.codes if (c in named) != (criterion.category == "exclusion")}
-            if wanted != set(criterion.passing_codes()):
+            if wanted != set(criterion.passing_codes):
                 ordered = ", ".join(c for c in criterion.codes if c in wanted)
-                return f"the words admit {ordered}, the limit admits {', '.join(criterion.passing_codes())}"
+                return f"the words admit {ordered}, the limit admits {', '.join(criterion.passing_codes)}"
             return ""
     return ""
 

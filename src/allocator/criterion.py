@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from allocator.text import is_identifier, is_number, text_fault
@@ -27,7 +28,7 @@ class StudyError(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Criterion:
     """One eligibility criterion, typed.
 
@@ -116,6 +117,7 @@ class Criterion:
             "not_applicable": {"criterion": exempt[0], "answer": exempt[1]} if exempt else None,
         }
 
+    @cached_property
     def limits(self) -> tuple[tuple[str, Decimal], ...]:
         """The comparisons of a quantity or ratio, as (operator, exact decimal): one, or two for a range."""
         rule = self.pass_rule
@@ -126,6 +128,7 @@ class Criterion:
                 return ((match[1], Decimal(match[2])),)
         raise StudyError("pass", f'{rule!r} is no limit; write "> 1000", ">= 1", "< 1", "<= 3" or "18..70"')
 
+    @cached_property
     def passing_codes(self) -> tuple[str, ...]:
         """The codes (or ordinal levels) that pass, in declared order."""
         rule = self.pass_rule
@@ -138,7 +141,7 @@ class Criterion:
 
 
 def _check_quantity(criterion: Criterion) -> None:
-    limits = criterion.limits()
+    limits = criterion.limits
     if len(limits) == 2 and limits[0][1] > limits[1][1]:
         raise StudyError("pass", f"{criterion.pass_rule!r} holds no value")
     if not criterion.units:
@@ -153,7 +156,7 @@ def _check_codes(criterion: Criterion) -> None:
     require_unique("codes", criterion.codes)
     for index, code in enumerate(criterion.codes):
         require_identifier(f"codes.{index}", code)
-    passing = criterion.passing_codes()
+    passing = criterion.passing_codes
     if not passing:
         raise StudyError("pass", "no code passes")
     for code in passing:

@@ -1,8 +1,8 @@
 """Answers and criteria in; eligible, or not and why, out. Pure.
 
 One rule runs through it: only what was asked, answered and found to pass lets a participant in. What is
-missing, blank, UNKNOWN, on no list, in another unit or out of date never passes (docs/spec.md, eligibility
-form). Numbers are exact decimals; nothing is rounded and nothing converted.
+missing, blank, UNKNOWN, on no list, in another unit or out of date never passes (docs/spec.md
+§14). Numbers are exact decimals; nothing is rounded and nothing converted.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "CriterionResult",
     "Judgement",
     "form_bytes",
+    "is_eligible",
     "judge",
     "parse_form",
     "summary_lines",
@@ -92,13 +93,34 @@ def judge(study: Study, form: AnswersForm, now: datetime) -> Judgement:
     Every criterion of the study has one result, in the study's order; an answer to something that is no
     criterion is one more result, not met, because it is most often a mistyped id.
     """
-    if now.tzinfo is None:
-        raise RuntimeError("judge needs a moment with a time zone")
-    today = now.astimezone(study.zone).date()
-    results = [_judge_criterion(criterion, form.answers, today) for criterion in study.criteria]
+    today = _today(study, now)
+    results = [_result(criterion, form.answers, today) for criterion in study.criteria]
     known = {criterion.id for criterion in study.criteria}
     results += [_no_criterion(name, form.answers[name], known) for name in sorted(form.answers.keys() - known)]
-    return Judgement(consent=_judge_consent(form.consent, now), criteria=tuple(results))
+    fault = _fault_of_consent(form.consent, now)
+    consent = CriterionResult(
+        id="consent",
+        met=not fault,
+        answer=shortened(form.consent),
+        reason=fault or f"Consent was given on {form.consent}",
+    )
+    return Judgement(consent=consent, criteria=tuple(results))
+
+
+def is_eligible(study: Study, form: AnswersForm, now: datetime) -> bool:
+    """``judge(study, form, now).eligible`` without the words: what the verifier asks of every form again."""
+    today = _today(study, now)
+    return (
+        not _fault_of_consent(form.consent, now)
+        and form.answers.keys() <= {criterion.id for criterion in study.criteria}
+        and not any(_fault(criterion, form.answers, today) for criterion in study.criteria)
+    )
+
+
+def _today(study: Study, now: datetime) -> date:
+    if now.tzinfo is None:
+        raise RuntimeError("judge needs a moment with a time zone")
+    return now.astimezone(study.zone).date()
 
 
 def summary_lines(study: Study, form: AnswersForm) -> list[tuple[str, str]]:
@@ -117,82 +139,90 @@ def summary_lines(study: Study, form: AnswersForm) -> list[tuple[str, str]]:
     return lines
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
-    """A criterion's pass rule, made ready once: exact limits, codes that pass, and the words for them."""
-
-    datum: str
-    limits: tuple[tuple[Callable[[Decimal, Decimal], bool], Decimal], ...] = ()
-    passing: tuple[str, ...] = ()
-    needed: str
+def _result(criterion: Criterion, answers: dict[str, Answer], today: date) -> CriterionResult:
+    fault = _fault(criterion, answers, today)
+    answer = answers.get(criterion.id, Answer())
+    shown_answer = _display(answer) if answer.value.strip() else ""
+    reason = fault or _why_met(criterion, answer)
+    return CriterionResult(id=criterion.id, met=not fault, answer=shown_answer, reason=reason)
 
 
-@lru_cache(maxsize=4096)
-def _rule(criterion: Criterion) -> _Rule:
-    datum = criterion.datum[:1].upper() + criterion.datum[1:]
-    if criterion.type in ("quantity", "ratio"):
-        limits = criterion.limits()
-        compiled = tuple((_COMPARE[sign][0], limit) for sign, limit in limits)
-        if len(limits) == 2:
-            needed = f"{limits[0][1]:f} to {limits[1][1]:f}"
-        else:
-            needed = f"{_COMPARE[limits[0][0]][1]} {limits[0][1]:f}"
-        if criterion.type == "ratio":
-            needed = needed.removesuffix(" 1") + ("" if needed.endswith(" 1") else " times")
-            needed += " the upper limit of normal"
-        return _Rule(datum=datum, limits=compiled, needed=needed)
-    passing = criterion.passing_codes()
-    return _Rule(datum=datum, passing=passing, needed=" or ".join(passing))
-
-
-def _judge_criterion(criterion: Criterion, answers: dict[str, Answer], today: date) -> CriterionResult:
+def _fault(criterion: Criterion, answers: dict[str, Answer], today: date) -> str:
+    """Why this criterion is not met, in one sentence; "" when it is met."""
     answer = answers.get(criterion.id)
-    rule = _rule(criterion)
     if answer is None or not answer.value.strip():
-        reason = f"{rule.datum} is not answered; what is left open never qualifies"
-        return CriterionResult(id=criterion.id, met=False, answer="", reason=reason)
-    reason = ""
+        return f"{_datum(criterion)} is not answered; what is left open never qualifies"
     if answer.value == "UNKNOWN":
-        fault = f"{rule.datum} is UNKNOWN, and what is unknown never qualifies; the protocol needs {rule.needed}"
-    elif answer.value == "NA" and criterion.not_applicable:
-        fault, reason = _judge_exemption(criterion, rule, answers)
-        fault = fault or _fault_of_fields(rule, criterion, answer, today)
+        return (
+            f"{_datum(criterion)} is UNKNOWN, and what is unknown never qualifies; "
+            f"the protocol needs {_needed(criterion)}"
+        )
+    if answer.value == "NA" and criterion.not_applicable:
+        return _fault_of_exemption(criterion, answers) or _fault_of_fields(criterion, answer, today)
+    return (
+        _fault_of_needs(criterion, answer)
+        or _fault_of_fields(criterion, answer, today)
+        or _FAULT_OF_TYPE[criterion.type](criterion, answer)
+    )
+
+
+def _why_met(criterion: Criterion, answer: Answer) -> str:
+    """Why a criterion is met, in one sentence."""
+    if answer.value == "NA" and criterion.not_applicable:
+        other, needed = criterion.not_applicable
+        return f"{_datum(criterion)} does not apply: {other} is {needed}"
+    if criterion.type in ("quantity", "ratio"):
+        given, needed = _number_words(criterion, answer)
+        return f"{_datum(criterion)} is {given} (needed: {needed})"
+    return f"{_datum(criterion)} is {answer.value} (needed: {_needed(criterion)})"
+
+
+def _datum(criterion: Criterion) -> str:
+    return criterion.datum[:1].upper() + criterion.datum[1:]
+
+
+def _needed(criterion: Criterion) -> str:
+    """What passes, in words: "more than 1000", "18 to 70", "at most 3 times the upper limit of normal", "none or I"."""
+    if criterion.type not in ("quantity", "ratio"):
+        return " or ".join(criterion.passing_codes)
+    limits = criterion.limits
+    if len(limits) == 2:
+        needed = f"{limits[0][1]:f} to {limits[1][1]:f}"
     else:
-        fault = _fault_of_needs(rule, criterion, answer) or _fault_of_fields(rule, criterion, answer, today)
-        if not fault:
-            fault, reason = _JUDGE_TYPE[criterion.type](criterion, rule, answer)
-    return CriterionResult(id=criterion.id, met=not fault, answer=_display(answer), reason=fault or reason)
+        needed = f"{_COMPARE[limits[0][0]][1]} {limits[0][1]:f}"
+    if criterion.type == "quantity":
+        return needed
+    return needed.removesuffix(" 1") + ("" if needed.endswith(" 1") else " times") + " the upper limit of normal"
 
 
-def _judge_exemption(criterion: Criterion, rule: _Rule, answers: dict[str, Answer]) -> tuple[str, str]:
+def _fault_of_exemption(criterion: Criterion, answers: dict[str, Answer]) -> str:
     """NA stands only where the criterion says when, such as pregnancy when sex is M."""
     other, needed = criterion.not_applicable or ("", "")
-    given = answers.get(other, Answer()).value
-    if given == needed:
-        return "", f"{rule.datum} does not apply: {other} is {needed}"
-    return f"{rule.datum} is answered NA, which is taken only when {other} is {needed}", ""
+    if answers.get(other, Answer()).value == needed:
+        return ""
+    return f"{_datum(criterion)} is answered NA, which is taken only when {other} is {needed}"
 
 
-def _fault_of_needs(rule: _Rule, criterion: Criterion, answer: Answer) -> str:
+def _fault_of_needs(criterion: Criterion, answer: Answer) -> str:
     """What the criterion asks an answer to carry, and this one does not."""
     for need in criterion.needs:
         given = getattr(answer, need)
         if given is None or not given.strip():
-            return f"{rule.datum} comes without {_NEED_WORDS.get(need, 'the upper limit of normal')}"
+            return f"{_datum(criterion)} comes without {_NEED_WORDS.get(need, 'the upper limit of normal')}"
     return ""
 
 
-def _fault_of_fields(rule: _Rule, criterion: Criterion, answer: Answer, today: date) -> str:
+def _fault_of_fields(criterion: Criterion, answer: Answer, today: date) -> str:
     """What is wrong with the fields beside the value, whether they were asked for or not."""
     if (unit := answer.unit) and unit.strip() and not criterion.units:
-        return f"{rule.datum} has no unit, but {shortened(unit)} is given"
+        return f"{_datum(criterion)} has no unit, but {shortened(unit)} is given"
     for name, given in (("text", answer.text), ("specimen", answer.specimen)):
         if given and given.strip() and (fault := text_fault(given)):
-            return f"{rule.datum}: the {name} {fault}"
+            return f"{_datum(criterion)}: the {name} {fault}"
     if answer.uln and answer.uln.strip() and (fault := _fault_of_uln(answer.uln)):
-        return f"{rule.datum}: {fault}"
+        return f"{_datum(criterion)}: {fault}"
     if answer.date and answer.date.strip():
-        return _fault_of_date(rule, criterion, answer.date, today)
+        return _fault_of_date(criterion, answer.date, today)
     return ""
 
 
@@ -204,15 +234,15 @@ def _fault_of_uln(uln: str) -> str:
     return ""
 
 
-def _fault_of_date(rule: _Rule, criterion: Criterion, text: str, today: date) -> str:
+def _fault_of_date(criterion: Criterion, text: str, today: date) -> str:
     day = _day(text)
     if day is None:
-        return f"{rule.datum}: {shortened(text)} is no date such as 2026-11-19"
+        return f"{_datum(criterion)}: {shortened(text)} is no date such as 2026-11-19"
     if day > today:
-        return f"{rule.datum} is dated {text}, which is in the future: today is {today} at the study"
+        return f"{_datum(criterion)} is dated {text}, which is in the future: today is {today} at the study"
     if criterion.max_age_days is not None and (today - day).days > criterion.max_age_days:
         age, most = (today - day).days, criterion.max_age_days
-        return f"{rule.datum} is dated {text}, {age} days ago; a result may be at most {most} days old"
+        return f"{_datum(criterion)} is dated {text}, {age} days ago; a result may be at most {most} days old"
     return ""
 
 
@@ -226,80 +256,68 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _judge_number(criterion: Criterion, rule: _Rule, answer: Answer) -> tuple[str, str]:
-    """A quantity, or a ratio to the upper limit of normal: (fault, "") or ("", why it is met)."""
-    text, unit = answer.value, answer.unit or ""
-    units = " or ".join(criterion.units)
+def _fault_of_number(criterion: Criterion, answer: Answer) -> str:
+    """A quantity, or a ratio to the upper limit of normal: exact, in the criterion's own unit, never negative."""
+    text, unit, datum = answer.value, answer.unit or "", _datum(criterion)
     if not unit.strip():
-        return f"{rule.datum} has no unit; the protocol needs {units}", ""
+        return f"{datum} has no unit; the protocol needs {' or '.join(criterion.units)}"
     if unit not in criterion.units:
-        return (
-            f"{rule.datum} is in {shortened(unit)}; the protocol needs {units}, and nothing is converted",
-            "",
-        )
+        units = " or ".join(criterion.units)
+        return f"{datum} is in {shortened(unit)}; the protocol needs {units}, and nothing is converted"
     if not is_number(text):
-        return f"{rule.datum}: {shortened(text)} is no number such as 45 or 0.5", ""
+        return f"{datum}: {shortened(text)} is no number such as 45 or 0.5"
     if text[0] == "-":
-        return f"{rule.datum} is {text}, and cannot be negative", ""
+        return f"{datum} is {text}, and cannot be negative"
     if criterion.whole_number and "." in text:
-        return f"{rule.datum} is {text}; it is counted in whole {_unit_word(unit)}", ""
-    value, word = Decimal(text), _unit_word(unit)
-    given = f"{text} {word}"
-    needed = f"{rule.needed} {word}"
-    factor = None
+        return f"{datum} is {text}; it is counted in whole {_unit_word(unit)}"
+    value = Decimal(text)
+    factor = Decimal(answer.uln or "") if criterion.type == "ratio" else None
+    for sign, limit in criterion.limits:
+        if not _COMPARE[sign][0](value, limit if factor is None else _EXACT.multiply(limit, factor)):
+            given, needed = _number_words(criterion, answer)
+            return f"{datum} is {given}; the protocol needs {needed}"
+    return ""
+
+
+def _number_words(criterion: Criterion, answer: Answer) -> tuple[str, str]:
+    """(what was given, what is needed), each with its unit."""
+    word = _unit_word(answer.unit or "")
     if criterion.type == "ratio":
-        factor = Decimal(answer.uln or "")
-        given += f", with an upper limit of normal of {answer.uln} {word}"
-        needed = rule.needed
-    for passes, limit in rule.limits:
-        if not passes(value, limit if factor is None else _EXACT.multiply(limit, factor)):
-            return f"{rule.datum} is {given}; the protocol needs {needed}", ""
-    return "", f"{rule.datum} is {given} (needed: {needed})"
+        given = f"{answer.value} {word}, with an upper limit of normal of {answer.uln} {word}"
+        return given, _needed(criterion)
+    return f"{answer.value} {word}", f"{_needed(criterion)} {word}"
 
 
-def _judge_choice(criterion: Criterion, rule: _Rule, answer: Answer) -> tuple[str, str]:
-    """Yes-no, code or ordinal, from a closed list: (fault, "") or ("", why it is met)."""
-    value = answer.value
+def _fault_of_choice(criterion: Criterion, answer: Answer) -> str:
+    """Yes-no, code or ordinal: from a closed list, and in the part of it that passes."""
     choices = criterion.codes or YES_NO
-    if value == "UNKNOWN":
-        return (
-            f"{rule.datum} is UNKNOWN, and what is unknown never qualifies; the protocol needs {rule.needed}",
-            "",
-        )
-    if value not in choices:
-        return f"{rule.datum}: {shortened(value)} is none of {', '.join(choices)}", ""
+    if answer.value not in choices:
+        return f"{_datum(criterion)}: {shortened(answer.value)} is none of {', '.join(choices)}"
     if criterion.units and answer.unit not in (*criterion.units, None):
-        return (
-            f"{rule.datum} is in {shortened(answer.unit or '')}; the protocol needs {criterion.units[0]}",
-            "",
-        )
-    if value not in rule.passing:
-        return f"{rule.datum} is {value}; the protocol needs {rule.needed}", ""
-    return "", f"{rule.datum} is {value} (needed: {rule.needed})"
+        unit = shortened(answer.unit or "")
+        return f"{_datum(criterion)} is in {unit}; the protocol needs {criterion.units[0]}"
+    if answer.value not in criterion.passing_codes:
+        return f"{_datum(criterion)} is {answer.value}; the protocol needs {_needed(criterion)}"
+    return ""
 
 
-_JUDGE_TYPE: dict[str, Callable[[Criterion, _Rule, Answer], tuple[str, str]]] = {
-    "quantity": _judge_number,
-    "ratio": _judge_number,
-    "code": _judge_choice,
-    "ordinal": _judge_choice,
-    "yes-no": _judge_choice,
+_FAULT_OF_TYPE: dict[str, Callable[[Criterion, Answer], str]] = {
+    "quantity": _fault_of_number,
+    "ratio": _fault_of_number,
+    "code": _fault_of_choice,
+    "ordinal": _fault_of_choice,
+    "yes-no": _fault_of_choice,
 }
 
 
-def _judge_consent(consent: str, now: datetime) -> CriterionResult:
+def _fault_of_consent(consent: str, now: datetime) -> str:
     """Consent comes first: a moment with its offset, not after `now` (ICH E6; CONSORT)."""
-    moment = _moment(consent)
     if not consent.strip():
-        fault = "The time of consent is missing"
-    elif moment is None:
-        fault = f"The time of consent {shortened(consent)} is no time such as 2026-11-20T09:30:00+08:00"
-    elif moment > now:
-        fault = f"Consent is dated {consent}, which is in the future"
-    else:
-        fault = ""
-    reason = fault or f"Consent was given on {consent}"
-    return CriterionResult(id="consent", met=not fault, answer=shortened(consent), reason=reason)
+        return "The time of consent is missing"
+    moment = _moment(consent)
+    if moment is None:
+        return f"The time of consent {shortened(consent)} is no time such as 2026-11-20T09:30:00+08:00"
+    return f"Consent is dated {consent}, which is in the future" if moment > now else ""
 
 
 def _moment(text: str) -> datetime | None:

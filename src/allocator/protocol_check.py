@@ -244,8 +244,8 @@ def _plain_facts(case: _Case) -> list[tuple[str, object, object]]:
     """(name, what the registry states, what the study types), in one form on both sides; None where it is silent."""
     study, record = case.study, case.registry
     sourced = {c.id: c for c in study.criteria if c.category == "inclusion"}.values()
-    ages = [limit for c in sourced if "Age" in c.source and c.units == ("a",) for limit in c.limits()]
-    sex = next((c.passing_codes() for c in sourced if c.source == "sex" and c.type == "code"), None)
+    ages = [limit for c in sourced if "Age" in c.source and c.units == ("a",) for limit in c.limits]
+    sex = next((c.passing_codes for c in sourced if c.source == "sex" and c.type == "code"), None)
     healthy = next((c for c in sourced if c.source == "healthyVolunteers" and c.type == "yes-no"), None)
     return [
         ("enrollment", field_of(record, "designModule.enrollmentInfo.count"), study.enrollment),

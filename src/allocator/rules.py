@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from allocator import allocation, sealing
 from allocator.canonical import CanonicalError, prefixed, tag
-from allocator.eligibility import judge, parse_form
+from allocator.eligibility import is_eligible, parse_form
 from allocator.errors import AllocatorError, EvidenceError, Refused
 from allocator.history import History
 from allocator.log import GENESIS, KINDS, Detail, Record, detail_commitment
@@ -307,7 +307,7 @@ def _eligible(case: Case) -> bool:
     if "answers" not in case.details:
         raise _evidence("details", "the answers are not there to be judged again")
     form = parse_form(case.details["answers"].value.encode("utf-8"))
-    return judge(case.study, form, case.record.time).eligible
+    return is_eligible(case.study, form, case.record.time)
 
 
 def _withdrawn(case: Case) -> None:
