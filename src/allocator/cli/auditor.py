@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,7 +126,7 @@ def record_line(record: Record, service: AllocationService) -> str:
     fields = record.fields
     said = [_word(name, fields[name]) for name in _SHOWN_FIELDS if fields.get(name) is not None]
     when = local_time(record.time, service.study.zone)
-    return f"{record.seq:>5}  {when}  {fields.get('person') or '-':<8} {record.kind:<23} {'  '.join(said)}"
+    return f"{record.seq:>5}  {when}  {fields.get('person') or '-':<8} {record.kind:<23} {'  '.join(said)}".rstrip()
 
 
 def _word(name: str, value: Any) -> str:
@@ -218,7 +219,7 @@ VERDICT_WORDS = {
 def verdict_text(verdict: Verdict, study: str) -> str:
     """The verdict for the eye: one plain sentence, then the findings, the first broken record first."""
     lines = [
-        VERDICT_WORDS[verdict.verdict],
+        *textwrap.wrap(VERDICT_WORDS[verdict.verdict], 100),
         f"  study    {shown(study)}",
         f"  records  {verdict.records}",
         *([f"  head     {verdict.head.hex()}"] if verdict.head else []),

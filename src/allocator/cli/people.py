@@ -42,7 +42,7 @@ def enrol(call: Call, code: str) -> None:
         record = service.enrol(person_id, code, lambda: call.passphrase(f"New passphrase of {person_id}", twice=True))
     call.show(
         {"person": person_id, "record": record_json(record)},
-        f'{person_id} is enrolled and has signed: "{record.fields["meaning"]}"  [record {record.seq}]',
+        f'{person_id} is enrolled.  [record {record.seq}]\nSigned: "{record.fields["meaning"]}"',
     )
 
 

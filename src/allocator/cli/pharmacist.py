@@ -51,7 +51,8 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
         if retype is None:
             retype = click.prompt("Retype the participant", default="", show_default=False, err=True)
         allocation = service.reveal(call.actor(service, "allocated"), participant, retype.strip())
-        show_allocation(call, service, allocation)
+        again = "ALREADY ALLOCATED: this is the same allocation, shown again" if allocation.repeated else ""
+        show_allocation(call, service, allocation, again)
 
 
 @click.command()
@@ -62,7 +63,7 @@ def unblind(call: Call, participant: str, reason: str) -> None:
     """Show one participant's arm and nobody else's; reason and signature are recorded."""
     with call.service() as service:
         allocation = service.unblind(call.actor(service, "unblinded"), participant, reason)
-        show_allocation(call, service, allocation)
+        show_allocation(call, service, allocation, "UNBLINDED: who looked, when and why is recorded")
 
 
 @click.command()
@@ -91,6 +92,7 @@ def show(call: Call, participant: str) -> None:
         state = service.participant_state(participant)
         history = [
             {"seq": r.seq, "time": r.fields["time"], "kind": r.kind, "person": r.fields.get("person")}
+            | {name: r.fields[name] for name in ("action", "cause") if name in r.fields}
             for r in service.participant_records(participant)
         ]
         result: dict[str, Any] = {"participant": participant, "state": state, "history": history}
@@ -99,11 +101,11 @@ def show(call: Call, participant: str) -> None:
             allocation = service.look_up(call.actor(service, "looked-up"), participant)
             result |= allocation_json(allocation)
         lines = [f"{participant}: {STATE_WORDS[state]}"]
-        lines += [f"  {local_time(_time(h), service.study.zone)}  {h['kind']:<24} {h['person'] or ''}" for h in history]
+        lines += [_history_line(h, service.study.zone) for h in history]
         if allocation is not None:
-            lines.append(allocation_text(service, allocation))
+            lines.append(allocation_text(service, allocation, "LOOKED UP: this participant is allocated"))
         elif state == "allocated":
-            lines.append("The arm is shown to the pharmacist and the investigator: add --as PERSON.")
+            lines.append("The arm is shown only to a pharmacist or an investigator, who give --as PERSON.")
         call.show(result, "\n".join(lines))
 
 
@@ -126,9 +128,14 @@ STATE_WORDS = {
 }
 
 
-def show_allocation(call: Call, service: AllocationService, allocation: Allocation) -> None:
-    """Print an allocation that is already logged."""
-    call.show(allocation_json(allocation), allocation_text(service, allocation))
+def _history_line(entry: dict[str, Any], zone: ZoneInfo) -> str:
+    asked = f"{entry['action']}: {entry['cause']}" if "cause" in entry else ""
+    return f"  {local_time(_time(entry), zone)}  {entry['kind']:<23} {entry['person'] or '-':<8} {asked}".rstrip()
+
+
+def show_allocation(call: Call, service: AllocationService, allocation: Allocation, banner: str) -> None:
+    """Print an allocation that is already logged; the banner says why it is shown, where it is not new."""
+    call.show(allocation_json(allocation), allocation_text(service, allocation, banner))
 
 
 def allocation_json(allocation: Allocation) -> dict[str, Any]:
@@ -149,11 +156,10 @@ def allocation_json(allocation: Allocation) -> dict[str, Any]:
     return result
 
 
-def allocation_text(service: AllocationService, allocation: Allocation) -> str:
+def allocation_text(service: AllocationService, allocation: Allocation, banner: str) -> str:
     """An allocation for the eye: the arm stands alone, in capitals, between rules."""
     zone, fields = service.study.zone, allocation.record.fields
     notice = [TEST_NOTICE.center(WIDTH).rstrip()] if allocation.mode == "test" else []
-    again = ["ALREADY ALLOCATED: this is the same allocation, shown again".center(WIDTH).rstrip()]
     stratum = ", ".join(f"{name} {level}" for name, level in allocation.stratum.items())
     rows = [
         ("Participant", allocation.participant),
@@ -168,7 +174,7 @@ def allocation_text(service: AllocationService, allocation: Allocation) -> str:
         [
             "=" * WIDTH,
             *notice,
-            *(again if allocation.repeated else []),
+            *([banner.center(WIDTH).rstrip()] if banner else []),
             "",
             *(line.center(WIDTH).rstrip() for line in _large(allocation.arm.code)),
             "",
