@@ -12,8 +12,6 @@ from allocator.canonical import CanonicalError, canonical_bytes
 from allocator.log import (
     ALLOWED_STATES,
     COMMON,
-    CORRECTIONS,
-    FAILURES,
     FORMAT,
     GENESIS,
     KINDS,
@@ -28,6 +26,7 @@ from allocator.log import (
     new_record,
     parse_record,
 )
+from allocator.record_form import CORRECTIONS, FAILURES
 
 DIGEST = "ab" * 32
 # a good value of every field, and values of a wrong type, length or choice

@@ -36,7 +36,7 @@ COMMON = ("format", "seq", "kind", "time", "mode", "program")
 SIGNED = ("person", "role", "meaning", "signature")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
     """One kind of record: its own fields, its private details, and what its signature means (21 CFR 11.50)."""
 
@@ -44,6 +44,13 @@ class Kind:
     details: tuple[str, ...] = ()
     optional_details: tuple[str, ...] = ()
     meaning: str = ""  # empty: a kind without a signer, which carries no free text and changes no state
+
+    @cached_property
+    def all_fields(self) -> frozenset[str]:
+        """Every field of a body of this kind, no more and no less."""
+        signed = SIGNED if self.meaning else ()
+        details = ("details",) if self.details or self.optional_details else ()
+        return frozenset((*COMMON, *signed, *self.fields, *details))
 
 
 KINDS: dict[str, Kind] = {
@@ -278,22 +285,18 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     name = fields.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        known = (
-            "reserved for a later version" if isinstance(name, str) and name in RESERVED else "no kind of this version"
-        )
+        reserved = isinstance(name, str) and name in RESERVED  # a list or an object is no text, and not hashable
+        known = "reserved for a later version" if reserved else "no kind of this version"
         raise RecordError(f"kind {name!r} is {known}")
-    expected = {*COMMON, *kind.fields, *(SIGNED if kind.meaning else ())}
-    if kind.details or kind.optional_details:
-        expected.add("details")
-    if fields.keys() != expected:
-        missing, foreign = sorted(expected - fields.keys()), sorted(fields.keys() - expected)
+    if fields.keys() != kind.all_fields:
+        missing, foreign = sorted(kind.all_fields - fields.keys()), sorted(fields.keys() - kind.all_fields)
         raise RecordError(f"fields of {name}: missing {missing}, not expected {foreign}")
     for key, value in fields.items():
         if not has_form(key, value):
             raise RecordError(f"field {key} of {name} has a wrong form")
     if kind.meaning and fields["meaning"] != kind.meaning:
         raise RecordError(f"the meaning of the signature is not that of {name}")
-    if "details" in expected:
+    if "details" in fields:
         given = fields["details"].keys()
         if not set(kind.details) <= given <= {*kind.details, *kind.optional_details}:
             raise RecordError(f"private details of {name}: {sorted(given)}")
