@@ -7,7 +7,9 @@ reads the real clock, and the people of `support` at their keyboards.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -39,7 +41,6 @@ from allocator.session import system_clock
 from support import ANSWERS, DESIGN_FILE, PASSPHRASE, PEOPLE, STUDY_ID, Clock, Trial
 
 PROGRAM = Path(sys.executable).with_name("allocator")
-SEEDS = (bytes([1]) * 32, bytes([2]) * 32)  # a given list, so that what is typed and what is shown can be compared
 STAGES = ("opened", "enrolled", "sealed", "granted", "active", "used", "full")
 SECONDS = 60  # no command may take longer, however slow the machine
 
@@ -170,6 +171,12 @@ def _use(site: Site, allocated: tuple[str, ...]) -> None:
     service.close_files()
 
 
+def _given_entropy() -> Callable[[int], bytes]:
+    """The same list in every run, so that transcripts can show arms."""
+    drawn = itertools.count()
+    return lambda size: hashlib.shake_256(b"%d" % next(drawn)).digest(size)
+
+
 @cache
 def _template(enrollment: int) -> tuple[dict[str, Path], dict[str, str]]:
     folder = Path(tempfile.mkdtemp(prefix="allocator-test-"))
@@ -190,7 +197,9 @@ def _template(enrollment: int) -> tuple[dict[str, Path], dict[str, str]]:
         trial.enrol(person, role)
     trial.invite("NEW", "pharmacist")
     keep("enrolled")
-    service.generate(trial.actors["ST"], support.design(), seeds=SEEDS)
+    drawn = AllocationService.open(study_place(home, None), entropy=_given_entropy())
+    drawn.generate(trial.actors["ST"], support.design())
+    drawn.close_files()
     keep("sealed")
     service.grant(trial.actors["ST"], "PH")
     service.grant(trial.actors["ST"], "IN")
