@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
-from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
+from allocator.canonical import CanonicalError, canonical_bytes, parse_canonical, parse_strict
 from allocator.errors import InputError
 from allocator.text import shown
 
@@ -37,6 +38,11 @@ class Answer:
     date: str | None = None
     uln: str | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """True when the answer is a value and nothing else."""
+        return self.unit is self.text is self.specimen is self.date is self.uln is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswersForm:
@@ -47,6 +53,7 @@ class AnswersForm:
 
 
 _ANSWER_FIELDS = tuple(f.name for f in fields(Answer))
+_ANSWER_FIELD_SET = frozenset(_ANSWER_FIELDS)
 _FORM_FIELDS = ("consent", "answers")
 
 
@@ -60,10 +67,29 @@ def parse_form(data: bytes) -> AnswersForm:
         document = parse_strict(data, limit=MAX_FORM)
     except CanonicalError as error:
         raise _no_form([shown(str(error))]) from error
+    return _form_of(document)
+
+
+def parse_stored_form(data: bytes) -> AnswersForm:
+    """Read a form as `form_bytes` wrote it into the log: the same rules, and canonical. InputError otherwise."""
+    try:
+        document = parse_canonical(data, limit=MAX_FORM)
+    except CanonicalError as error:
+        raise _no_form([shown(str(error))]) from error
+    return _form_of(document)
+
+
+def _form_of(document: dict[str, Any]) -> AnswersForm:
     if faults := list(_form_faults(document)):
         raise _no_form(faults)
-    answers = {name: Answer(**table) for name, table in document.get("answers", {}).items()}
+    answers = {name: _answer_of(tuple(table.items())) for name, table in document.get("answers", {}).items()}
     return AnswersForm(consent=document.get("consent", ""), answers=answers)
+
+
+@lru_cache(maxsize=1024)
+def _answer_of(fields: tuple[tuple[str, str], ...]) -> Answer:
+    """Most forms hold the same plain answers: they are made once."""
+    return Answer(**dict(fields))
 
 
 def form_bytes(form: AnswersForm) -> bytes:
@@ -102,11 +128,10 @@ def _form_faults(document: dict[str, Any]) -> Iterator[str]:
             yield f"answers.{shortened(name)}: {fault}"
         elif not isinstance(table, dict):
             yield f'answers.{shortened(name)}: an object such as {{"value": "N"}} was expected'
-        else:
-            for key, value in table.items():
-                if key not in _ANSWER_FIELDS:
-                    yield from _key_faults(f"answers.{shortened(name)}.", {key: value}, _ANSWER_FIELDS)
-                elif fault := _string_fault(value):
+        elif not (table.keys() <= _ANSWER_FIELD_SET and all(type(v) is str and v.isascii() for v in table.values())):
+            yield from _key_faults(f"answers.{shortened(name)}.", table, _ANSWER_FIELDS)
+            for key in _ANSWER_FIELDS:
+                if fault := _string_fault(table.get(key, "")):
                     yield f"answers.{shortened(name)}.{key}: {fault}"
 
 

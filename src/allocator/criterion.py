@@ -139,6 +139,13 @@ class Criterion:
             return tuple(c for i, c in enumerate(self.codes) if _COMPARE[match[1]](i, limit))
         return (rule,)
 
+    @cached_property
+    def plainly_passing(self) -> tuple[str, ...]:
+        """The answers that pass with nothing beside them; none where an answer must carry more."""
+        if self.needs or self.units:
+            return ()
+        return tuple(code for code in self.passing_codes if code not in ("UNKNOWN", "NA"))
+
 
 def _check_quantity(criterion: Criterion) -> None:
     limits = criterion.limits

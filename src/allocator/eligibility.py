@@ -150,6 +150,8 @@ def _result(criterion: Criterion, answers: dict[str, Answer], today: date) -> Cr
 def _fault(criterion: Criterion, answers: dict[str, Answer], today: date) -> str:
     """Why this criterion is not met, in one sentence; "" when it is met."""
     answer = answers.get(criterion.id)
+    if answer is not None and answer.value in criterion.plainly_passing and answer.is_plain:
+        return ""  # the usual case: a code that passes and nothing else to check
     if answer is None or not answer.value.strip():
         return f"{_datum(criterion)} is not answered; what is left open never qualifies"
     if answer.value == "UNKNOWN":
@@ -258,24 +260,24 @@ def _day(text: str) -> date | None:
 
 def _fault_of_number(criterion: Criterion, answer: Answer) -> str:
     """A quantity, or a ratio to the upper limit of normal: exact, in the criterion's own unit, never negative."""
-    text, unit, datum = answer.value, answer.unit or "", _datum(criterion)
+    text, unit = answer.value, answer.unit or ""
     if not unit.strip():
-        return f"{datum} has no unit; the protocol needs {' or '.join(criterion.units)}"
+        return f"{_datum(criterion)} has no unit; the protocol needs {' or '.join(criterion.units)}"
     if unit not in criterion.units:
         units = " or ".join(criterion.units)
-        return f"{datum} is in {shortened(unit)}; the protocol needs {units}, and nothing is converted"
+        return f"{_datum(criterion)} is in {shortened(unit)}; the protocol needs {units}, and nothing is converted"
     if not is_number(text):
-        return f"{datum}: {shortened(text)} is no number such as 45 or 0.5"
+        return f"{_datum(criterion)}: {shortened(text)} is no number such as 45 or 0.5"
     if text[0] == "-":
-        return f"{datum} is {text}, and cannot be negative"
+        return f"{_datum(criterion)} is {text}, and cannot be negative"
     if criterion.whole_number and "." in text:
-        return f"{datum} is {text}; it is counted in whole {_unit_word(unit)}"
+        return f"{_datum(criterion)} is {text}; it is counted in whole {_unit_word(unit)}"
     value = Decimal(text)
     factor = Decimal(answer.uln or "") if criterion.type == "ratio" else None
     for sign, limit in criterion.limits:
         if not _COMPARE[sign][0](value, limit if factor is None else _EXACT.multiply(limit, factor)):
             given, needed = _number_words(criterion, answer)
-            return f"{datum} is {given}; the protocol needs {needed}"
+            return f"{_datum(criterion)} is {given}; the protocol needs {needed}"
     return ""
 
 

@@ -55,8 +55,12 @@ class MemoryStore:
     ) -> Record | None:
         """The newest record of these kinds for a participant, a position, or at all."""
         key = participant if position is None else (stratum, position)
-        found = [record for kind in kinds if (record := self._newest.get((kind, key)))]
-        return max(found, key=lambda record: record.seq, default=None)
+        newest = None
+        for kind in kinds:
+            record = self._newest.get((kind, key))
+            if record is not None and (newest is None or record.seq > newest.seq):
+                newest = record
+        return newest
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0

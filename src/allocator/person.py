@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -158,7 +159,12 @@ def check_ed25519(public_key: bytes, signature: bytes, message: bytes) -> None:
     for point in (public_key, signature[:32]):
         if point in _SMALL_ORDER or int.from_bytes(point, "little") & _Y_MASK >= _FIELD:
             raise ValueError("a point of small order or in a non-canonical encoding")
-    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    _public_key(public_key).verify(signature, message)
+
+
+@lru_cache(maxsize=256)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 _FIELD = 2**255 - 19

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from allocator import allocation, sealing
+from allocator.answers_form import parse_stored_form
 from allocator.canonical import CanonicalError, prefixed, tag
-from allocator.eligibility import is_eligible, parse_form
+from allocator.eligibility import is_eligible
 from allocator.errors import AllocatorError, EvidenceError, Refused
 from allocator.history import History
 from allocator.log import GENESIS, KINDS, Detail, Record, detail_commitment
@@ -306,7 +307,7 @@ def _screen_failed(case: Case) -> None:
 def _eligible(case: Case) -> bool:
     if "answers" not in case.details:
         raise _evidence("details", "the answers are not there to be judged again")
-    form = parse_form(case.details["answers"].value.encode("utf-8"))
+    form = parse_stored_form(case.details["answers"].value.encode("utf-8"))
     return is_eligible(case.study, form, case.record.time)
 
 
