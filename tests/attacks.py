@@ -6,6 +6,7 @@ The attackers: whoever owns the log (`as_owner`, `dump`, `rebuild`), whoever als
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from allocator import sealing
 from allocator.answers_form import AnswersForm, form_bytes
-from allocator.canonical import canonical_bytes
+from allocator.canonical import canonical_bytes, prefixed, tag, u32
 from allocator.envelope import context, open_sealed
 from allocator.errors import AllocatorError
 from allocator.evidence import read_evidence
@@ -271,10 +274,29 @@ class Forger:
         """One half of one entry's key."""
         return sealing.half_key(key, self.sealed.sealing, label, position)
 
-    def opened(self, position: int, stratum: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def resealed(self, position: int) -> sealing.SealedSchedule:
+        """The schedule with the other arm under an entry's old commitment, sealed with the right keys."""
+        arm, salt = self.opened(position)
+        label, entries = "{}", self.sealed.strata[0]
+        halves = self.half(self._key_p, label, position), self.half(self._key_i, label, position)
+        committed, nonce = entries.commitment(position), os.urandom(12)
+        place_of_entry = self.sealed.sealing + prefixed(label.encode()) + u32(position)
+        plaintext = bytes([1 - arm]) + bytes.fromhex(salt)
+        data = tag("entry-data") + place_of_entry + committed
+        blob = committed + nonce + AESGCM(sealing.entry_key(*halves)).encrypt(nonce, plaintext, data)
+        text = list(entries.entries)
+        text[position] = base64.b64encode(blob).decode("ascii")
+        return replace(self.sealed, strata=(replace(entries, entries=tuple(text)), *self.sealed.strata[1:]))
+
+    def opened(
+        self,
+        position: int,
+        stratum: Mapping[str, str] | None = None,
+        sealed: sealing.SealedSchedule | None = None,
+    ) -> tuple[int, str]:
         """(arm index, salt) of an entry; both halves together open it."""
         label = stratum_label(dict(stratum or {}))
-        entries = self.sealed.stratum(label)
+        entries = (sealed or self.sealed).stratum(label)
         assert entries is not None
         halves = self.half(self._key_p, label, position), self.half(self._key_i, label, position)
         arm, salt = sealing.open_entry(entries, position, *halves, self.sealed.fingerprint, self.sealed.sealing)
