@@ -1,0 +1,59 @@
+"""Homes for measuring: the real study with a large enrolment, and logs filled quickly through the real writer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from allocator.eligibility import form_bytes, parse_form
+from allocator.service import AllocationService
+from support import PEOPLE, Clock, Trial, design, eligible_form, open_home, open_service, study_bytes
+
+
+def active_trial(home: Path, *, length: int) -> Trial:
+    """An active trial with everybody enrolled, and a list of this length."""
+    open_home(home, study_bytes(enrollment=1_000_000))
+    clock = Clock()
+    service = open_service(home, clock)
+    trial = Trial(home=home, service=service, actors={}, clock=clock)
+    trial.actors["SP"] = service.authenticate("SP", lambda: "pw", "open")
+    for person, role in PEOPLE.items():
+        trial.enrol(person, role)
+    service.generate(trial.actor("ST"), design(length=length))
+    service.grant(trial.actor("ST"), "PH")
+    service.grant(trial.actor("ST"), "IN")
+    service.activate(trial.actor("SP"), "nowhere")
+    return trial
+
+
+def participant(number: int) -> str:
+    """The id of the participant of this number, from 1."""
+    return f"P-{number:06d}"
+
+
+def allocate(trial: Trial, first: int, last: int) -> None:
+    """Confirm and allocate participants first..last through the service."""
+    form = parse_form(form_bytes(eligible_form("P-001", trial.clock.now)))
+    service: AllocationService = trial.service
+    for number in range(first, last + 1):
+        service.confirm(trial.actor("IN"), participant(number), form, {})
+        service.reveal(trial.actor("PH"), participant(number), participant(number))
+
+
+def fill(trial: Trial, records: int) -> None:
+    """Lengthen the log to so many records by true confirmations and allocations, without waiting for the disk."""
+    connection = trial.store._connection
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=MEMORY")
+    keys = trial.service._keys
+    durable, keys.write_head = keys.write_head, lambda *_: None  # type: ignore[method-assign]
+    number = 0
+    while trial.last.seq + 1 < records:
+        number += 1
+        allocate(trial, number, number)
+    keys.write_head = durable  # type: ignore[method-assign]
+    last = trial.last
+    keys.write_head(last.seq, last.hash)
+    connection.execute("PRAGMA journal_mode=DELETE")
+    connection.execute("PRAGMA synchronous=EXTRA")
+    trial.clock.now += timedelta(seconds=1)
