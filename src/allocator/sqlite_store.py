@@ -10,15 +10,17 @@ import errno
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from allocator.canonical import CanonicalError, parse_strict
 from allocator.errors import EvidenceError, StorageError
 from allocator.log import GENESIS, MAX_BODY, Detail, Record
 
 BUSY_SECONDS = 10.0
-_COLUMNS = "prev, CAST(body AS BLOB)"
+_COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
 
 
 def schema_text() -> str:
@@ -47,6 +49,7 @@ class SqliteStore:
                 self._connection.execute(f"PRAGMA {pragma}")
             mode = self._connection.execute("PRAGMA journal_mode").fetchone()[0]
         self._path = path
+        self._answers: dict[tuple[str, tuple[Any, ...]], Record | None] | None = None  # inside a transaction only
         if mode != "delete":
             self.close()
             raise EvidenceError(
@@ -70,11 +73,14 @@ class SqliteStore:
         """BEGIN IMMEDIATE … COMMIT: a plain BEGIN would let two writers read the same state and fail late."""
         with _translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
+        # nobody else writes until COMMIT, so a question asked twice has one answer until something is appended
+        self._answers = {}
         try:
             yield
             with _translated(self._path):
                 self._connection.execute("COMMIT")
         finally:
+            self._answers = None
             if self._connection.in_transaction:
                 with _translated(self._path):
                     self._connection.execute("ROLLBACK")
@@ -86,6 +92,8 @@ class SqliteStore:
         last = self.last()
         if record.seq != (last.seq + 1 if last else 0) or record.prev != (last.hash if last else GENESIS):
             raise RuntimeError(f"record {record.seq} does not follow the last one")
+        if self._answers is not None:
+            self._answers.clear()
         with _translated(self._path):
             self._connection.execute(
                 "INSERT INTO record (seq, prev, body, kind, participant, stratum, position) VALUES (?,?,?,?,?,?,?)",
@@ -112,15 +120,15 @@ class SqliteStore:
         stratum: str | None = None,
         position: int | None = None,
     ) -> Record | None:
-        """One index look-up a kind."""
-        where, values = "WHERE kind = ?", ()  # type: tuple[str, tuple[str | int | None, ...]]
+        """One index look-up a kind, all in one statement."""
+        where, values = "kind = ?", ()  # type: tuple[str, tuple[str | int | None, ...]]
         if participant is not None:
             where, values = f"{where} AND participant = ?", (participant,)
         elif position is not None:
             where, values = f"{where} AND stratum = ? AND position = ?", (stratum, position)
-        sql = f"{where} ORDER BY seq DESC LIMIT 1"
-        found = [record for kind in kinds if (record := self._one(sql, (kind, *values)))]
-        return max(found, key=lambda record: record.seq, default=None)
+        look_up = f"SELECT (SELECT seq FROM record WHERE {where} ORDER BY seq DESC LIMIT 1) AS found"
+        newest = f"SELECT max(found) FROM ({' UNION ALL '.join([look_up] * len(kinds))})"
+        return self._one(f"WHERE seq = ({newest})", tuple(value for kind in kinds for value in (kind, *values)))
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
@@ -135,8 +143,8 @@ class SqliteStore:
         values = (since, *kinds, *(() if participant is None else (participant,)))
         with _translated(self._path):
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
-            for prev, body in rows:
-                yield _record(prev, body)
+            for row in rows:
+                yield _record(*row)
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
@@ -145,15 +153,26 @@ class SqliteStore:
         return {name: Detail(salt=salt, value=value) for name, salt, value in rows}
 
     def _one(self, clause: str, values: tuple[str | int | None, ...]) -> Record | None:
+        question = clause, values
+        if self._answers is not None and question in self._answers:
+            return self._answers[question]
         with _translated(self._path):
             row = self._connection.execute(f"SELECT {_COLUMNS} FROM record {clause}", values).fetchone()
-        return _record(*row) if row else None
+        answer = _record(*row) if row else None
+        if self._answers is not None:
+            self._answers[question] = answer
+        return answer
 
 
-def _record(prev: bytes, body: bytes) -> Record:
+@lru_cache(maxsize=256)  # a record never changes, and each act asks for the same few
+def _record(prev: bytes, body: bytes, *columns: str | int | None) -> Record:
+    """A stored row as a record; EvidenceError when the guard columns, by which it was found, are not the body's."""
     try:
-        return Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
-    except CanonicalError as error:
+        record = Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
+        if record.columns == columns:
+            return record
+        raise CanonicalError("the columns beside a body are not the body's")
+    except (CanonicalError, KeyError) as error:
         raise EvidenceError(
             "log-damaged",
             f"a record of the log cannot be read: {error}",
