@@ -138,7 +138,7 @@ def check_attempt(
     if attempt_type == "first" or (attempt_type == "again" and not previous.confirmed):
         raise Refused(
             "attempt-before",
-            f"the latest attempt of {participant} (record {previous.seq}) was refused",
+            f"the latest attempt of {participant} (record {previous.seq}) did not qualify",
             f"A new measurement: add --rescreen. A typing error: --correcting {previous.seq}. Each with --reason.",
         )
     if of != previous.seq:

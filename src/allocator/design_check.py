@@ -57,7 +57,7 @@ def _k22(_: Study, design: RandomizationDesign) -> Finding | None:
         f"Every block has the smallest possible size, {size}: the last assignment of each, one in {size} of all, is "
         "certain in advance to whoever sees the others. Declare larger sizes, more than one."
     )
-    return Finding(id="K22", level="block", message=message, quotes=())
+    return Finding(id="K22", level="warn", message=message, quotes=())
 
 
 def _k23(_: Study, design: RandomizationDesign) -> Finding | None:

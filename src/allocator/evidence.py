@@ -7,6 +7,7 @@ tried on a copy.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -26,9 +27,9 @@ from allocator.text import shown
 from allocator.verify import Evidence, Finding, Row
 
 _SCAN = """SELECT rowid, seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
-FROM record NOT INDEXED ORDER BY rowid"""
-_DETAILS = """SELECT seq, field, salt, value FROM detail WHERE typeof(seq) = 'integer' AND typeof(field) = 'text'
-AND typeof(salt) = 'blob' AND typeof(value) = 'text' ORDER BY seq"""
+FROM record NOT INDEXED WHERE {which} ORDER BY rowid"""
+_DETAILS = """SELECT seq, field, salt, value FROM detail WHERE {which} AND typeof(seq) = 'integer'
+AND typeof(field) = 'text' AND typeof(salt) = 'blob' AND typeof(value) = 'text' ORDER BY seq"""
 _DETAIL_TYPES = """SELECT DISTINCT seq FROM detail WHERE typeof(seq) != 'integer' OR typeof(field) != 'text'
 OR typeof(salt) != 'blob' OR typeof(value) != 'text'"""
 _ORPHANS = "SELECT DISTINCT seq FROM detail WHERE seq NOT IN (SELECT rowid FROM record NOT INDEXED)"
@@ -40,6 +41,7 @@ _MAX_VALUE = 1 << 22  # bytes; a body has at most 1 MiB, a private detail at mos
 
 def place_of(path: Path, study: str | None) -> StudyPlace:
     """The study that a path means: a home, a study's folder in schedules/, or its log. InputError for anything else."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 (resolve() would follow the links that must be seen)
     if (path / "schedules").is_dir():
         found = studies_in(path)
         if study in found or (study is None and len(found) == 1):
@@ -260,21 +262,41 @@ def _detail_findings(connection: sqlite3.Connection) -> list[Finding]:
 
 def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
     """Rows with their details, by one pass over each table; a row that cannot be read is the last one."""
-    rowid = -1
+    place = -1
     try:
-        details = connection.execute(_DETAILS)
-        following = details.fetchone()
-        for rowid, seq, prev, body, *columns in connection.execute(_SCAN):
-            own: dict[str, Detail] = {}
-            while following is not None and following[0] <= rowid:
-                if following[0] == rowid and isinstance(following[1], str) and isinstance(following[3], str):
-                    own[following[1]] = Detail(salt=following[2], value=following[3])
-                following = details.fetchone()
+        for row in _scan(connection):
+            place = row.rowid
+            yield row
+    except sqlite3.Error as error:  # the cursor reads ahead, so the rows from here on are read one by one
+        yield from _rows_singly(connection, place, error)
+
+
+def _scan(connection: sqlite3.Connection) -> Iterator[Row]:
+    details = connection.execute(_DETAILS.format(which="TRUE"))
+    following = details.fetchone()
+    for rowid, seq, prev, body, *columns in connection.execute(_SCAN.format(which="TRUE")):
+        own: dict[str, Detail] = {}
+        while following is not None and following[0] <= rowid:
+            if following[0] == rowid and isinstance(following[1], str) and isinstance(following[3], str):
+                own[following[1]] = Detail(salt=following[2], value=following[3])
+            following = details.fetchone()
+        yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
+
+
+def _rows_singly(connection: sqlite3.Connection, after: int, fault: sqlite3.Error) -> Iterator[Row]:
+    rowid, nothing = after + 1, (None, None, None, None)
+    try:
+        sql = "SELECT rowid FROM record NOT INDEXED WHERE rowid > ? ORDER BY rowid"
+        for (rowid,) in connection.execute(sql, (after,)).fetchall():
+            details = connection.execute(_DETAILS.format(which="seq = ?"), (rowid,)).fetchall()
+            _, seq, prev, body, *columns = connection.execute(_SCAN.format(which="rowid = ?"), (rowid,)).fetchone()
+            own = {f: Detail(salt=s, value=v) for _, f, s, v in details if isinstance(f, str) and isinstance(v, str)}
             yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
-    except sqlite3.Error as error:
-        fault = f"the record or its private details cannot be read: {shown(str(error))}"
-        nothing = (None, None, None, None)
-        yield Row(rowid=rowid + 1, seq=None, prev=None, body=None, columns=nothing, details={}, fault=fault)
+        rowid += 1
+    except (sqlite3.Error, TypeError) as error:  # TypeError: a row that one query finds and another does not
+        fault = error if isinstance(error, sqlite3.Error) else fault
+    said = f"the record or its private details cannot be read: {shown(str(fault))}"
+    yield Row(rowid=rowid, seq=None, prev=None, body=None, columns=nothing, details={}, fault=said)
 
 
 def _finding(check: str, message: str, expected: Any = None, found: Any = None, *, seq: int | None = None) -> Finding:

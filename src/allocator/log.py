@@ -25,7 +25,7 @@ from allocator.canonical import (
     tag,
     u32,
 )
-from allocator.errors import EvidenceError
+from allocator.errors import EvidenceError, InputError
 from allocator.record_form import has_form
 
 FORMAT = "allocator-record/1"
@@ -258,12 +258,19 @@ def link(prev: bytes, body: bytes) -> bytes:
 
 
 def new_record(prev: bytes, fields: dict[str, Any]) -> Record:
-    """A record of these fields; RuntimeError when our own code built it wrong."""
+    """A record of these fields; RuntimeError when our own code built it wrong, InputError when it is too large."""
     try:
         check_fields(fields)
-        return Record(prev=prev, body=canonical_bytes(fields), fields=fields)
+        body = canonical_bytes(fields)
     except (RecordError, CanonicalError) as error:
         raise RuntimeError(f"a record that would not verify: {error}") from error
+    if len(body) > MAX_BODY:
+        raise InputError(
+            "record-too-large",
+            f"the record would have {len(body)} bytes; at most {MAX_BODY} are read",
+            "Shorten the study's questions and criteria.",
+        )
+    return Record(prev=prev, body=body, fields=fields)
 
 
 def parse_record(prev: bytes, body: bytes) -> Record:

@@ -105,8 +105,8 @@ def roles_of(names: Iterable[str]) -> tuple[Role, ...]:
         if first and second:
             raise Refused(
                 "roles-together",
-                f"{first} and {second} are never one person: who enrols or dispenses must not know the list",
-                "Give the second role to another person.",
+                f"{first} and {second} are never one person",
+                "Nobody who enrols or dispenses knows the list, and nobody both confirms and requests.",
             )
     return tuple(roles)
 

@@ -10,7 +10,7 @@ from allocator.canonical import CanonicalError, parse_time
 from allocator.text import is_identifier
 
 MODES = ("production", "test")
-FAILURES = ("unknown-person", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
+FAILURES = ("unknown-person", "enrolled-already", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
 CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment", "participant")
 
 

@@ -95,6 +95,7 @@ class SetupService(StudySession):
                 "unknown-person", f"{shown(person_id)} was not invited to this study", "Ask the sponsor."
             )
         if person.enrolled:
+            self._writer.write_failure(person_id, "person-enrolled", "enrolled-already")
             raise Refused("enrolled-already", f"{person_id} is enrolled already", "Sign with your passphrase.")
         code = code.strip().upper()
         if code_digest(self.study.fingerprint, person_id, code) != person.code_digest:

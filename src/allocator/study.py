@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from allocator.canonical import canonical_bytes, tag
 from allocator.criterion import Criterion, StudyError, require_choice, require_identifier, require_text, require_unique
+from allocator.text import is_identifier
 
 FORMAT = "allocator-study/1"
 MASKINGS = ("none",)
@@ -216,9 +217,7 @@ class Study:
 
     def is_participant(self, text: str) -> bool:
         """True when the text is a participant id of this study (L09: no names, a pattern that is enforced)."""
-        if len(text) > 40 or not text.isascii() or not text.isprintable():
-            return False
-        return self._compiled.fullmatch(text) is not None
+        return is_identifier(text) and self._compiled.fullmatch(text) is not None
 
     def criterion(self, criterion_id: str) -> Criterion | None:
         """The criterion of this id, or None."""
