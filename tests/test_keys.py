@@ -62,6 +62,13 @@ def test_any_text_is_a_passphrase(folder: KeyFolder) -> None:
         assert unlock_code(folder, passphrase=passphrase) == ""
 
 
+def test_a_passphrase_that_is_no_text_is_said_and_is_no_damaged_file(folder: KeyFolder) -> None:
+    assert unlock_code(folder, passphrase="secret\udcff") == "passphrase-text"
+    with pytest.raises(CredentialError):
+        folder.write("S1", "PI", KEYS, "\ud800", os.urandom)
+    assert not folder.has("PI")
+
+
 @pytest.mark.requirement("C01")
 def test_no_private_byte_stands_in_the_file() -> None:
     for secret in (KEYS.signing.private_bytes_raw(), KEYS.opening.private_bytes_raw(), b"secret"):

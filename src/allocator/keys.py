@@ -221,13 +221,19 @@ def _flock(descriptor: int, seconds: float) -> None:
 
 
 def _stretch(passphrase: str, salt: bytes, stretching: KeyStretching) -> bytes:
+    try:
+        secret = passphrase.encode("utf-8")
+    except UnicodeEncodeError as error:  # bytes of another encoding, from the environment or a terminal
+        raise CredentialError(
+            "passphrase-text", "the passphrase is no text in UTF-8", "Set the terminal or the locale to UTF-8."
+        ) from error
     return Argon2id(
         salt=salt,
         length=32,
         iterations=stretching.iterations,
         lanes=stretching.lanes,
         memory_cost=stretching.memory_kib,
-    ).derive(passphrase.encode("utf-8"))
+    ).derive(secret)
 
 
 def _associated(study: str, person: str, public: dict[str, str]) -> bytes:
