@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -162,7 +163,9 @@ def _fault(error: BaseException) -> AllocatorError:
     if isinstance(error, MemoryError):
         return StorageError("memory", "there is not enough memory", "Nothing was written. Close programs, ask again.")
     if isinstance(error, OSError):
-        where = f": {shown(str(error.filename))}" if error.filename else ""
+        where = f": {shown(str(error.filename)[:200])}" if error.filename else ""
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+            return InputError("path", f"{error.strerror}{where}", "Check what was typed. Nothing was done.")
         return StorageError("unavailable", f"{error.strerror or type(error).__name__}{where}", "Ask again.")
     if os.environ.get("ALLOCATOR_TRACEBACK"):
         raise error
