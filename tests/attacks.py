@@ -28,8 +28,9 @@ from allocator.envelope import context, open_sealed
 from allocator.errors import AllocatorError
 from allocator.evidence import read_evidence
 from allocator.home import StudyPlace
+from allocator.keys import PrivateKeys
 from allocator.log import GENESIS, Record, detail_commitment, link
-from allocator.person import Role, sign
+from allocator.person import PERMITTED, Role, sign
 from allocator.rules import code_digest
 from allocator.sqlite_store import SqliteStore, schema_text
 from allocator.study import stratum_label
@@ -229,12 +230,13 @@ class Forger:
         mode: str = "test",
         at: datetime | None = None,
         actor: Actor | None = None,
+        columns: tuple[Any, ...] | None = None,
     ) -> int:
-        """Sign and append one record, whatever it says; returns its seq."""
+        """Sign and append one record, whatever it says and whatever stands beside it; returns its seq."""
         last = self._store.last()
         assert last is not None
         signer = actor or (self.actors[by] if by else None)
-        given = Role(role) if role else (self._role(by, kind) if by else None)
+        given = Role(role or self._role(by, kind)) if by else None
         self.now = max(self.now, last.time) if at is None else at
         record, written = make_record(
             Draft(kind=kind, fields=fields, details=details or {}),
@@ -246,6 +248,8 @@ class Forger:
             given,
             os.urandom,
         )
+        if columns is not None:
+            return self.append_body(record.body, columns)
         with self._store.transaction():
             self._store.append(record, written)
         return record.seq
@@ -256,8 +260,8 @@ class Forger:
         assert last is not None
         whole = {**fields, "seq": last.seq + 1}
         whole["signature"] = sign(self.actors[by].keys.signing, last.hash, canonical_bytes(whole))
-        self.append_body(canonical_bytes(whole))
-        return last.seq + 1
+        participant = whole["participant"] if isinstance(whole["participant"], str) else None
+        return self.append_body(canonical_bytes(whole), (whole["kind"], participant, None, None))
 
     def append_body(self, body: bytes | str, columns: tuple[Any, ...] = ("refused", None, None, None)) -> int:
         """Append any bytes as the body of the next record."""
@@ -331,7 +335,15 @@ class Forger:
         answers = form_bytes(form or eligible_form("P-001", at)).decode("utf-8")
         return self.write("confirmed", fields, {"answers": answers}, by=by, at=at)
 
-    def allocate(self, participant: str, *, by: str = "PH", at: datetime | None = None, **changes: Any) -> int:
+    def allocate(
+        self,
+        participant: str,
+        *,
+        by: str = "PH",
+        at: datetime | None = None,
+        columns: tuple[Any, ...] | None = None,
+        **changes: Any,
+    ) -> int:
         """The allocation that follows the participant's newest confirmation, but for the fields given."""
         confirmed = self.records("confirmed", participant)
         bound = confirmed[-1].fields if confirmed else {"stratum": {}, "position": 0, "seq": 0}
@@ -351,7 +363,7 @@ class Forger:
             "salt": salt,
             **changes,
         }
-        return self.write("allocated", fields, by=by, at=at)
+        return self.write("allocated", fields, by=by, at=at, columns=columns)
 
     def enrol(self, person: str, roles: list[str], actor: Actor) -> int:
         """Add a person by SP and enrol them with these keys."""
@@ -361,12 +373,17 @@ class Forger:
         keys = {"sign_key": actor.keys.sign_key.hex(), "seal_key": actor.keys.seal_key.hex(), "code": code}
         return self.write("person-enrolled", keys, by=person, actor=actor, role=roles[0] if roles else "sponsor")
 
+    def enrol_both(self, person: str, roles: list[str]) -> int:
+        """A person in roles that are never together, who then acts by name."""
+        self.actors = {**self.actors, person: Actor(person=person, keys=PrivateKeys.from_entropy(os.urandom(64)))}
+        return self.enrol(person, roles, self.actors[person])
+
     def _role(self, person: str, kind: str) -> str:
+        roles: list[str] = []
         for record in self._store.records(("study-opened", "person-added")):
             if record.fields.get("added", record.fields["person"]) == person:
-                roles: list[str] = record.fields.get("roles", ["sponsor"])
-                return roles[0]
-        raise AssertionError(f"{person} writes {kind}")
+                roles = record.fields.get("roles", ["sponsor"])
+        return next((role for role in roles if role in PERMITTED[kind]), roles[0])
 
 
 def tell_story(trial: Trial) -> None:

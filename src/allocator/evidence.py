@@ -36,6 +36,7 @@ _ORPHANS = "SELECT DISTINCT seq FROM detail WHERE seq NOT IN (SELECT rowid FROM 
 _TYPES = """SELECT rowid FROM record NOT INDEXED WHERE typeof(seq) != 'integer' OR typeof(prev) != 'blob'
 OR typeof(body) != 'text' OR typeof(kind) != 'text' OR typeof(participant) NOT IN ('text', 'null')
 OR typeof(stratum) NOT IN ('text', 'null') OR typeof(position) NOT IN ('integer', 'null') ORDER BY rowid"""
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)  # sqlite3 also decodes the messages of its errors, which quote names
 _MAX_VALUE = 1 << 22  # bytes; a body has at most 1 MiB, a private detail at most a form of 64 KiB
 
 
@@ -163,7 +164,7 @@ def _open_copy(log: Path, folder: Path) -> tuple[sqlite3.Connection | None, list
                 said = "the journal takes back more than one record: it is not of this log"
                 findings.append(_finding("02 journal", said, 1, taken_back))
             return connection, findings
-    except (sqlite3.Error, OSError) as error:
+    except (*_UNREADABLE, OSError) as error:
         findings.append(_finding("04 integrity", f"the log cannot be read as a database: {shown(str(error))}"))
     if connection is not None:
         connection.close()
@@ -199,7 +200,7 @@ def _count(log: Path) -> int | None:
             return int(connection.execute("SELECT count(*) FROM record NOT INDEXED").fetchone()[0])
         finally:
             connection.close()
-    except sqlite3.Error:
+    except _UNREADABLE:
         return None
 
 
@@ -267,7 +268,7 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
         for row in _scan(connection):
             place = row.rowid
             yield row
-    except sqlite3.Error as error:  # the cursor reads ahead, so the rows from here on are read one by one
+    except _UNREADABLE as error:  # the cursor reads ahead, so the rows from here on are read one by one
         yield from _rows_singly(connection, place, error)
 
 
@@ -283,7 +284,7 @@ def _scan(connection: sqlite3.Connection) -> Iterator[Row]:
         yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
 
 
-def _rows_singly(connection: sqlite3.Connection, after: int, fault: sqlite3.Error) -> Iterator[Row]:
+def _rows_singly(connection: sqlite3.Connection, after: int, fault: Exception) -> Iterator[Row]:
     rowid, nothing = after + 1, (None, None, None, None)
     try:
         sql = "SELECT rowid FROM record NOT INDEXED WHERE rowid > ? ORDER BY rowid"
@@ -293,8 +294,10 @@ def _rows_singly(connection: sqlite3.Connection, after: int, fault: sqlite3.Erro
             own = {f: Detail(salt=s, value=v) for _, f, s, v in details if isinstance(f, str) and isinstance(v, str)}
             yield Row(rowid=rowid, seq=seq, prev=prev, body=body, columns=tuple(columns), details=own)
         rowid += 1
-    except (sqlite3.Error, TypeError) as error:  # TypeError: a row that one query finds and another does not
-        fault = error if isinstance(error, sqlite3.Error) else fault
+    except TypeError:
+        pass  # a row that one query finds and another does not
+    except _UNREADABLE as error:
+        fault = error
     said = f"the record or its private details cannot be read: {shown(str(fault))}"
     yield Row(rowid=rowid, seq=None, prev=None, body=None, columns=nothing, details={}, fault=said)
 
