@@ -10,7 +10,7 @@ import errno
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,14 @@ class SqliteStore:
         position: int | None = None,
     ) -> Record | None:
         """One index look-up a kind, all in one statement."""
-        where, values = "kind = ?", ()  # type: tuple[str, tuple[str | int | None, ...]]
+        own: tuple[str | int | None, ...] = ()
         if participant is not None:
-            where, values = f"{where} AND participant = ?", (participant,)
+            clause, own = _newest_clause(len(kinds), "participant"), (participant,)
         elif position is not None:
-            where, values = f"{where} AND stratum = ? AND position = ?", (stratum, position)
-        look_up = f"SELECT (SELECT seq FROM record WHERE {where} ORDER BY seq DESC LIMIT 1) AS found"
-        newest = f"SELECT max(found) FROM ({' UNION ALL '.join([look_up] * len(kinds))})"
-        return self._one(f"WHERE seq = ({newest})", tuple(value for kind in kinds for value in (kind, *values)))
+            clause, own = _newest_clause(len(kinds), "position"), (stratum, position)
+        else:
+            clause = _newest_clause(len(kinds), "kind")
+        return self._one(clause, tuple(value for kind in kinds for value in (kind, *own)))
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
@@ -162,6 +162,14 @@ class SqliteStore:
         if self._answers is not None:
             self._answers[question] = answer
         return answer
+
+
+@cache
+def _newest_clause(kinds: int, of: str) -> str:
+    """The newest of so many kinds: at all, of a participant, or of a position."""
+    where = {"kind": "", "participant": " AND participant = ?", "position": " AND stratum = ? AND position = ?"}[of]
+    look_up = f"SELECT (SELECT seq FROM record WHERE kind = ?{where} ORDER BY seq DESC LIMIT 1) AS found"
+    return f"WHERE seq = (SELECT max(found) FROM ({' UNION ALL '.join([look_up] * kinds)}))"
 
 
 @lru_cache(maxsize=256)  # a record never changes, and each act asks for the same few
