@@ -30,11 +30,15 @@ FIELDS = {
 }
 
 
+RETYPE, PASSPHRASE_OF = "Retype the participant: ", "Passphrase of PH: "
+REQUEST = {RETYPE: "P-002", PASSPHRASE_OF: PASSPHRASE}  # what a pharmacist types to allocate P-002
+
+
 class Terminal:
     """A program on a pseudo-terminal of its own; `stdout` may lead elsewhere."""
 
     def __init__(self, site: Site, *arguments: str, stdout: int | None = None) -> None:
-        self.screen = ""
+        self.screen, self._typed_at = "", 0
         self._reader, slave = pty.openpty()
         environment = {**_bare_environment(), "ALLOCATOR_HOME": str(site.home), "TERM": "dumb"}
         self._program = subprocess.Popen(
@@ -43,13 +47,24 @@ class Terminal:
         )  # fmt: skip
         os.close(slave)
 
-    def asked(self, text: str) -> None:
-        """Wait until the screen says something after what was last typed."""
+    def asked(self, *texts: str) -> str:
+        """Wait until the screen says one of these after what was last typed; which one."""
         deadline = time.monotonic() + SECONDS
-        start = getattr(self, "_typed_at", 0)
-        while text not in self.screen[start:]:
-            assert time.monotonic() < deadline, f"{text!r} was never asked:\n{self.screen}"
-            assert self._read(0.2), f"{text!r} was never asked:\n{self.screen}"
+        while True:
+            for text in texts:
+                if text in self.screen[self._typed_at :]:
+                    return text
+            assert time.monotonic() < deadline, f"{texts} was never asked:\n{self.screen}"
+            assert self._read(0.2), f"{texts} was never asked:\n{self.screen}"
+
+    def answers(self, replies: dict[str, str], *, until: str = "") -> None:
+        """Answer each of these prompts as it comes, in whatever order; stop in front of the prompt `until`."""
+        open_ = dict(replies)
+        while open_:
+            prompt = self.asked(*open_)
+            if prompt == until:
+                return
+            self.types(open_.pop(prompt))
 
     def types(self, text: str) -> None:
         """Type a line."""
@@ -121,18 +136,18 @@ def seat(site: Site) -> Iterator[type[Terminal]]:
 @pytest.mark.requirement("E09")
 def test_reveal_asks_for_the_participant_and_the_passphrase_unseen(site: Site, seat: type[Terminal]) -> None:
     terminal = seat("--as", "PH", "reveal", "P-002")
-    terminal.asked("Retype the participant: ")
-    assert "Eligibility  confirmed by IN" in terminal.screen
-    terminal.types("P-002")
-    terminal.asked("Passphrase of PH: ")
+    terminal.answers(REQUEST, until=PASSPHRASE_OF)
     assert not terminal.echoes()
     terminal.types(PASSPHRASE + "xyzzy")
     terminal.asked("does not open the key of PH; try again")
-    terminal.asked("Passphrase of PH: ")
+    assert terminal.asked(PASSPHRASE_OF)
     terminal.types(PASSPHRASE)
+    if RETYPE not in terminal.screen:
+        terminal.answers({RETYPE: "P-002"})
     assert terminal.ends() == 0
     assert "TEST: NOT FOR A PATIENT" in terminal.screen
     assert "Randomization no.  2" in terminal.screen
+    assert terminal.screen.index("Eligibility  confirmed by IN") < terminal.screen.index(RETYPE)
     assert "xyzzy" not in terminal.screen
     assert site.kinds()[-2:] == ["attempt-failed", "allocated"]
 
@@ -140,7 +155,7 @@ def test_reveal_asks_for_the_participant_and_the_passphrase_unseen(site: Site, s
 def test_three_wrong_passphrases_end_with_4(site: Site, seat: type[Terminal]) -> None:
     terminal = seat("--as", "PH", "show", "P-001")
     for _ in range(3):
-        terminal.asked("Passphrase of PH: ")
+        terminal.asked(PASSPHRASE_OF)
         terminal.types("a guess")
     assert terminal.ends() == 4
     assert site.kinds()[-3:] == ["attempt-failed"] * 3
@@ -148,24 +163,18 @@ def test_three_wrong_passphrases_end_with_4(site: Site, seat: type[Terminal]) ->
 
 def test_a_wrong_retype_is_refused_and_allocates_nothing(site: Site, seat: type[Terminal]) -> None:
     terminal = seat("--as", "PH", "reveal", "P-002")
-    terminal.asked("Retype the participant: ")
-    terminal.types("P-020")
-    terminal.asked("Passphrase of PH: ")
-    terminal.types(PASSPHRASE)
+    terminal.answers({**REQUEST, RETYPE: "P-020"})
     assert terminal.ends() == 1
     assert site.kinds()[-1] == "refused"
     assert site.kinds().count("allocated") == 1
 
 
-@pytest.mark.parametrize("prompt", ["Retype the participant: ", "Passphrase of PH: "])
+@pytest.mark.parametrize("prompt", [RETYPE, PASSPHRASE_OF])
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"], ids=["Ctrl-C", "Ctrl-D"])
 def test_an_interrupted_reveal_records_nothing(prompt: str, key: bytes, site: Site, seat: type[Terminal]) -> None:
     before = site.kinds()
     terminal = seat("--as", "PH", "reveal", "P-002")
-    terminal.asked("Retype the participant: ")
-    if prompt.startswith("Passphrase"):
-        terminal.types("P-002")
-        terminal.asked(prompt)
+    terminal.answers(REQUEST, until=prompt)
     terminal.presses(key)
     assert terminal.ends() == 130
     assert "Interrupted: nothing further was done" in terminal.screen
@@ -259,7 +268,7 @@ def test_enrol_asks_the_new_passphrase_twice(site: Site, seat: type[Terminal]) -
 
 def test_the_terminal_echoes_again_after_an_interruption(seat: type[Terminal]) -> None:
     terminal = seat("--as", "PH", "show", "P-001")
-    terminal.asked("Passphrase of PH: ")
+    terminal.asked(PASSPHRASE_OF)
     terminal.presses(b"\x03")
     terminal.asked("Interrupted")
     assert terminal.echoes()
@@ -279,10 +288,7 @@ def test_a_closed_screen_after_the_commit_loses_nothing(
         os.close(reader)
     terminal = seat(*json_option, "--as", "PH", "reveal", "P-002", stdout=stdout)
     os.close(stdout)
-    terminal.asked("Retype the participant: ")
-    terminal.types("P-002")
-    terminal.asked("Passphrase of PH: ")
-    terminal.types(PASSPHRASE)
+    terminal.answers(REQUEST)
     assert terminal.ends() == 0
     assert "the result could not be written out" in terminal.screen
     assert "Traceback" not in terminal.screen
@@ -307,10 +313,7 @@ def test_nothing_typed_at_a_prompt_becomes_json(seat: type[Terminal]) -> None:
     reader, stdout = os.pipe()
     terminal = seat("--json", "--as", "PH", "reveal", "P-002", stdout=stdout)
     os.close(stdout)
-    terminal.asked("Retype the participant: ")
-    terminal.types("P-002")
-    terminal.asked("Passphrase of PH: ")
-    terminal.types(PASSPHRASE)
+    terminal.answers(REQUEST)
     assert terminal.ends() == 0
     with os.fdopen(reader) as output:
         assert json.load(output)["number"] == 2
