@@ -48,7 +48,8 @@ def init(call: Call, study_file: Path, person_id: str, name: str, registry: Path
     record = open_study(home, opening, call.passphrase(f"New passphrase of {person_id}", twice=True))
     blockers = [f.id for f in findings if f.level == "block"]
     text = [
-        f"{study.id} is opened in mode {mode} by {person_id}.  [record {record.seq}, hash {record.hash.hex()}]",
+        f"{study.id} is opened in mode {mode} by {person_id}.  [record {record.seq}]",
+        f"  hash of record 0  {record.hash.hex()}",
         f"{len(findings)} findings of the protocol check are recorded.",
     ]
     if blockers:
