@@ -672,6 +672,7 @@ def test_the_version(used: Site) -> None:
 
 
 def test_what_the_terminal_cannot_print_is_escaped(used: Site) -> None:
-    ran = used.spawned("--as PH show P-001", PYTHONIOENCODING="latin-1:strict")
+    assert used.typed("--as SP person add WZ --name 张伟 --role auditor").code == 0
+    ran = used.spawned("person list", PYTHONIOENCODING="latin-1:strict")
     assert ran.code == 0, ran.err
-    assert "\\u2026" in ran.out  # the ellipsis behind the shortened hash
+    assert "\\u5f20\\u4f1f" in ran.out
