@@ -159,6 +159,7 @@ ALWAYS = {
     "person-enrolled",
     "person-deactivated",
     "passphrase-changed",
+    "log-read",
     "refused",
     "attempt-failed",
 }

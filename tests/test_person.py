@@ -37,6 +37,7 @@ TABLE = {
     "person-deactivated": "S",
     "person-enrolled": "STCIPA",
     "passphrase-changed": "STCIPA",
+    "log-read": "SA",
     "decided": "S",
     "generated": "T",
     "granted": "T",

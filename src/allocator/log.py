@@ -72,6 +72,7 @@ KINDS: dict[str, Kind] = {
         fields=("deactivated",), details=("reason",), meaning="This person may no longer act in this study."
     ),
     "passphrase-changed": Kind(fields=(), meaning="I changed the passphrase of my keys."),
+    "log-read": Kind(fields=(), meaning="I read the records of this study whole, with their private details."),
     "decided": Kind(
         fields=("finding",),
         details=("reading", "reason"),

@@ -35,6 +35,7 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "person-deactivated": frozenset({Role.SPONSOR}),
     "person-enrolled": EVERYONE,
     "passphrase-changed": EVERYONE,
+    "log-read": frozenset({Role.SPONSOR, Role.AUDITOR}),
     "decided": frozenset({Role.SPONSOR}),
     "generated": frozenset({Role.STATISTICIAN}),
     "granted": frozenset({Role.STATISTICIAN}),

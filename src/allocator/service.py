@@ -24,7 +24,11 @@ from allocator.writer import Actor, Draft
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allocation:
-    """An allocation that is logged, and may be shown."""
+    """An allocation that is logged, and may be shown.
+
+    `record` is the allocation's own; `act` is that of the request which shows it now: the same one, or a repeat, a
+    look-up, an unblinding.
+    """
 
     participant: str
     number: int
@@ -34,6 +38,7 @@ class Allocation:
     repeated: bool
     mode: str
     record: Record
+    act: Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +231,8 @@ class AllocationService(SetupService):
             time=logged.fields["time"],
             repeated=record.kind != "allocated",
             mode=logged.fields["mode"],
-            record=record if record.kind == "allocated" else logged,
+            record=logged,
+            act=record,
         )
 
     def look_up(self, actor: Actor, participant: str) -> Allocation:
@@ -270,8 +276,9 @@ class AllocationService(SetupService):
     # ---- looking ----------------------------------------------------------------------------------------------
 
     def summary(self, participant: str) -> Summary | None:
-        """What a pharmacist checks before the reveal; None when the latest attempt is no confirmation."""
-        self.require_participant(participant)
+        """What a pharmacist checks before the reveal; None without a confirmation that holds, or an allocation."""
+        if self.participant_state(participant) not in ("confirmed", "allocated"):
+            return None
         record = self._store.newest(ATTEMPT_KINDS, participant=participant)
         if record is None or record.kind != "confirmed":
             return None

@@ -25,7 +25,7 @@ from allocator.log import Record
 from allocator.sqlite_store import SqliteStore
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
-from allocator.writer import Actor, RecordWriter
+from allocator.writer import Actor, Draft, RecordWriter
 
 FAILURES_BEFORE_DELAY = 4
 DELAY_WINDOW = timedelta(minutes=15)
@@ -163,6 +163,14 @@ class StudySession:
             if not follow:
                 return
             pause(1.0)
+
+    def read_log_whole(self, actor: Actor) -> Record:
+        """Record that this person reads every record whole, with its private details (L06)."""
+        return self._writer.write(actor, "log-read", lambda _: Draft(kind="log-read"))
+
+    def private_details(self, seq: int) -> dict[str, str]:
+        """The private details of one record, by name."""
+        return {name: detail.value for name, detail in self._store.details(seq).items()}
 
     def status(self) -> dict[str, Any]:
         """State and counts; no arm totals, block sizes, positions or list length (C03)."""

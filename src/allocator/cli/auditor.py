@@ -80,9 +80,10 @@ def log_command(
     follow: bool,
     target: Path | None,
 ) -> None:
-    """The log, readable. Site roles and nobody in particular see it without positions, arms and key halves.
+    """The log, readable, without positions, arms, key halves and private details.
 
-    An auditor, statistician or sponsor (--as, with passphrase) sees every record whole.
+    An auditor or sponsor (--as, with passphrase) sees every record whole, with reasons, names and answers; that they
+    looked is a record too.
     """
     from allocator.log import KINDS
 
@@ -101,24 +102,30 @@ def log_command(
                 and (end is None or record.time <= end)
             )
 
+        def view(record: Record) -> dict[str, Any]:
+            return record_view(record, service.private_details(record.seq) if whole else None)
+
         records = (record for record in service.records(follow=follow, pause=time.sleep) if wanted(record))
         if target is not None:
             from allocator.cli.log_export import export_log
 
-            count = export_log(target, [record_view(record, whole=whole) for record in records])
+            count = export_log(target, [view(record) for record in records])
             call.show({"file": str(target), "records": count}, f"{count} records written to {shown(str(target))}.")
             return
         for record in records:
             if call.as_json:
-                click.echo(json_text(record_view(record, whole=whole)))
+                click.echo(json_text(view(record)))
             else:
                 click.echo(record_line(record, service))
+                for name, value in service.private_details(record.seq).items() if whole else ():
+                    click.echo(f"         {name}: {shown(value)}")
 
 
-def record_view(record: Record, *, whole: bool) -> dict[str, Any]:
-    """A record as JSON with its hash; without what must not be seen at a site unless `whole`."""
+def record_view(record: Record, private: dict[str, str] | None) -> dict[str, Any]:
+    """A record as JSON with its hash: whole with its private details, or without what must not be seen at a site."""
+    whole = private is not None
     fields = {k: v for k, v in record.fields.items() if whole or k not in _HIDDEN_AT_SITE}
-    return {**fields, "prev": record.prev.hex(), "hash": record.hash.hex()}
+    return {**fields, **({"private": private} if private else {}), "prev": record.prev.hex(), "hash": record.hash.hex()}
 
 
 def record_line(record: Record, service: AllocationService) -> str:
@@ -135,12 +142,12 @@ def _word(name: str, value: Any) -> str:
 
 
 def _sees_all(call: Call, service: AllocationService) -> bool:
-    from allocator.person import SITE_ROLES
+    from allocator.person import PERMITTED
 
     person = service.history.person(call.person) if call.person else None
-    if person is None or SITE_ROLES & set(person.roles):
+    if person is None or not PERMITTED["log-read"] & set(person.roles):
         return False
-    call.actor(service, "looked-up")
+    service.read_log_whole(call.actor(service, "log-read"))
     return True
 
 

@@ -40,17 +40,17 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
                 "the participant is not retyped and there is no terminal to ask on",
                 f"Add --retype {participant}.",
             )
-        call.required_person()
+        actor = call.actor(service, "allocated")
         if _may(call, service, "allocated"):
             call.talk(_summary_text(service, participant, service.summary(participant)))
         if dry_run:
-            service.check_reveal(call.actor(service, "allocated"), participant)
+            service.check_reveal(actor, participant)
             granted = {"participant": participant, "would_be_granted": True}
             call.show(granted, f"The request for {participant} would be granted. Nothing was written.")
             return
         if retype is None:
             retype = click.prompt("Retype the participant", default="", show_default=False, err=True)
-        allocation = service.reveal(call.actor(service, "allocated"), participant, retype.strip())
+        allocation = service.reveal(actor, participant, retype.strip())
         again = "ALREADY ALLOCATED: this is the same allocation, shown again" if allocation.repeated else ""
         show_allocation(call, service, allocation, again)
 
@@ -149,6 +149,7 @@ def allocation_json(allocation: Allocation) -> dict[str, Any]:
         "repeated": allocation.repeated,
         "mode": allocation.mode,
         "record": record_json(allocation.record),
+        "act": {**record_json(allocation.act), **{k: allocation.act.fields[k] for k in ("kind", "person", "time")}},
         "receipt": None,
     }
     if allocation.mode == "test":
@@ -168,8 +169,18 @@ def allocation_text(service: AllocationService, allocation: Allocation, banner: 
         ("Allocated", local_time(allocation.record.time, zone)),
         ("Signed by", f"{service.name_of(fields['person'])}, {fields['role']}"),
         ("Meaning", fields["meaning"]),
-        ("Record", f"{allocation.record.seq}   hash {allocation.record.hash.hex()[:16]}…"),
+        ("Record", str(allocation.record.seq)),
     ]
+    shown_now = []
+    if allocation.act.seq != allocation.record.seq:
+        act = allocation.act.fields
+        shown_now = [
+            ("Shown now", local_time(allocation.act.time, zone)),
+            ("To", f"{service.name_of(act['person'])}, {act['role']}"),
+            ("Meaning", act["meaning"]),
+            *((name.capitalize(), text) for name, text in service.private_details(allocation.act.seq).items()),
+            ("Record", str(allocation.act.seq)),
+        ]
     return "\n".join(
         [
             "=" * WIDTH,
@@ -181,11 +192,17 @@ def allocation_text(service: AllocationService, allocation: Allocation, banner: 
             shown(allocation.arm.label).center(WIDTH).rstrip(),
             shown("give: " + " + ".join(allocation.arm.interventions)).center(WIDTH).rstrip(),
             "",
-            *(f"  {name:<19}{shown(value)}" for name, value in rows),
+            *_lines(rows),
+            f"  Hash {allocation.record.hash.hex()}",  # whole: a printed one is a head known from outside
+            *_lines(shown_now),
             *notice,
             "=" * WIDTH,
         ]
     )
+
+
+def _lines(rows: list[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<19}{shown(value)}" for name, value in rows]
 
 
 def _large(code: str) -> list[str]:
@@ -197,7 +214,7 @@ def _large(code: str) -> list[str]:
 
 def _summary_text(service: AllocationService, participant: str, summary: Summary | None) -> str:
     if summary is None:
-        return f"{participant}: there is no confirmation of eligibility.\n"
+        return f"{participant}: there is no confirmation of eligibility that holds.\n"
     stratum = ", ".join(f"{name} {level}" for name, level in summary.stratum.items()) or "none"
     rows = [
         ("Study", summary.study),
