@@ -1089,3 +1089,31 @@ def test_any_order_of_acts_leaves_a_log_that_verifies(trials: TrialFactory, seed
     assert len(set(places)) == len(places) == len({f["participant"] for f in allocated})
     assert verdict(trial) == "intact-local"
     assert timedelta(0) <= trial.clock.now - START
+
+
+def test_two_enrolments_at_once_leave_the_keys_that_were_enrolled(trials: TrialFactory) -> None:
+    trial = trials("opened")
+    code = trial.invite("PH", "pharmacist")
+    first, second = trial.service, trial.again()
+
+    def interrupted() -> str:  # between the check of the code and the record, somebody with the same code enrols
+        first.enrol("PH", code, lambda: PASSPHRASE)
+        return "another"
+
+    with refused("enrolled-already"):
+        second.enrol("PH", code, interrupted)
+    assert first.authenticate("PH", lambda: PASSPHRASE, "looked-up").person == "PH"
+
+
+@pytest.mark.parametrize("code", ["\ud800", "A" * 70_000, "ПАРОЛЬ", ""])
+def test_a_code_that_is_none_is_refused(trials: TrialFactory, code: str) -> None:
+    trial = trials("opened")
+    trial.invite("PH", "pharmacist")
+    with refused("wrong-code", CredentialError):
+        trial.service.enrol("PH", code, lambda: PASSPHRASE)
+
+
+def test_a_passphrase_is_the_same_on_every_keyboard(trials: TrialFactory) -> None:
+    trial = trials("opened")
+    trial.service.enrol("PH", trial.invite("PH", "pharmacist"), lambda: "re\u0301veil")
+    assert trial.service.authenticate("PH", lambda: "r\u00e9veil", "looked-up").person == "PH"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,7 +87,11 @@ class KeyFolder:
         self, study: str, person: str, keys: PrivateKeys, passphrase: str, entropy: Callable[[int], bytes]
     ) -> None:
         """Encrypt a person's keys under a passphrase: Argon2id, then AES-256-GCM over Ed25519 ‖ X25519."""
-        write_durably(self._person_file(person), self.sealed_keys(study, person, keys, passphrase, entropy), mode=0o600)
+        self.keep(person, self.sealed_keys(study, person, keys, passphrase, entropy))
+
+    def keep(self, person: str, key_file: bytes) -> None:
+        """Write the bytes of a key file, whole or not at all."""
+        write_durably(self._person_file(person), key_file, mode=0o600)
 
     def sealed_keys(
         self, study: str, person: str, keys: PrivateKeys, passphrase: str, entropy: Callable[[int], bytes]
@@ -222,7 +227,8 @@ def _flock(descriptor: int, seconds: float) -> None:
 
 def _stretch(passphrase: str, salt: bytes, stretching: KeyStretching) -> bytes:
     try:
-        secret = passphrase.encode("utf-8")
+        # NFC: the same word typed on another keyboard is the same passphrase
+        secret = unicodedata.normalize("NFC", passphrase).encode("utf-8")
     except UnicodeEncodeError as error:  # bytes of another encoding, from the environment or a terminal
         raise CredentialError(
             "passphrase-text", "the passphrase is no text in UTF-8", "Set the terminal or the locale to UTF-8."

@@ -29,6 +29,7 @@ from allocator.writer import Actor, Draft, RecordWriter
 
 FAILURES_BEFORE_DELAY = 4
 DELAY_WINDOW = timedelta(minutes=15)
+DELAY_RECORDS = 1_000  # looked at, so that many failures do not make the delay itself slow
 MOST_DELAY = 30.0  # seconds; a lock would keep the on-call pharmacist out, a delay keeps a guesser out
 
 
@@ -136,9 +137,11 @@ class StudySession:
 
     def _delay(self, person_id: str) -> None:
         since = self._clock() - DELAY_WINDOW
+        last = self._store.last()
+        recent = max(0, last.seq - DELAY_RECORDS) if last else 0
         failures = sum(
             1
-            for record in self._store.records(("attempt-failed",))
+            for record in self._store.records(("attempt-failed",), since=recent)
             if record.fields["person"] == person_id and record.time >= since
         )
         if failures > FAILURES_BEFORE_DELAY:

@@ -98,17 +98,25 @@ class SetupService(StudySession):
             self._writer.write_failure(person_id, "person-enrolled", "enrolled-already")
             raise Refused("enrolled-already", f"{person_id} is enrolled already", "Sign with your passphrase.")
         code = code.strip().upper()
-        if code_digest(self.study.fingerprint, person_id, code) != person.code_digest:
+        well_formed = code.isascii() and len(code) <= 40
+        if not well_formed or code_digest(self.study.fingerprint, person_id, code) != person.code_digest:
             self._writer.write_failure(person_id, "person-enrolled", "wrong-code")
             raise CredentialError("wrong-code", "this is not the one-time code of this person", "Ask the sponsor.")
         secret = passphrase()
         check_passphrase(secret, self.mode)
         keys = PrivateKeys.from_entropy(self._entropy(64))
-        # The key file first: a record without it would bind the person to keys that nobody has.
-        self._keys.write(self.study.id, person_id, keys, secret, self._entropy)
+        key_file = self._keys.sealed_keys(self.study.id, person_id, keys, secret, self._entropy)
         fields = {"sign_key": keys.sign_key.hex(), "seal_key": keys.seal_key.hex(), "code": code}
-        draft = Draft(kind="person-enrolled", fields=fields)
-        return self._writer.write(Actor(person=person_id, keys=keys), draft.kind, lambda _: draft)
+
+        def build(_: datetime) -> Draft:
+            now = self.history.person(person_id)
+            if now is None or now.enrolled:
+                raise Refused("enrolled-already", f"{person_id} is enrolled already", "Sign with your passphrase.")
+            # The key file first, under the lock: a record without it would bind the person to keys nobody has.
+            self._keys.keep(person_id, key_file)
+            return Draft(kind="person-enrolled", fields=fields)
+
+        return self._writer.write(Actor(person=person_id, keys=keys), "person-enrolled", build)
 
     def change_passphrase(self, actor: Actor, passphrase: Callable[[], str]) -> Record:
         """Encrypt one's keys under another passphrase; recorded first, so that no change goes unrecorded."""

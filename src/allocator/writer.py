@@ -136,7 +136,7 @@ class RecordWriter:
     def check_role(self, actor: Actor, action: str) -> Role:
         """The role in which this person may act now; Refused, or CredentialError for keys that are not theirs."""
         person = self.history.person(actor.person)
-        enrolling = action == "person-enrolled" and person is not None and not person.enrolled
+        enrolling = action == "person-enrolled"  # the keys become theirs by this very record
         if person is None or not person.active or not (enrolling or person.sign_key == actor.keys.sign_key):
             raise CredentialError("no-longer", f"{actor.person} may no longer act in this study", "Ask the sponsor.")
         return acting_role(person, action)
