@@ -174,7 +174,9 @@ def test_what_is_possible_in_which_state(kind: str, state: str) -> None:
     else:
         with pytest.raises(Refused) as refusal:
             check_state(kind, state)
-        assert refusal.value.code in {"paused", "closed", "not-active", "wrong-state"} and refusal.value.hint
+        assert (
+            refusal.value.code in {"paused", "closed", "not-active", "wrong-state", "not-sealed"} and refusal.value.hint
+        )
 
 
 def test_the_table_by_hand_names_every_state_and_kind() -> None:

@@ -404,7 +404,6 @@ def test_yesterdays_log_is_noticed(site: Site) -> None:
     assert site.verdict() == "broken"
 
 
-@pytest.mark.xfail(reason="a repeat and a look-up show the stored arm unchecked; `verify` finds it", strict=False)
 @pytest.mark.requirement("L02")
 @pytest.mark.parametrize("line", ["--as PH show P-001", "--as PH reveal P-001 --retype P-001"])
 def test_an_arm_changed_on_the_disk_is_not_shown(line: str, site: Site) -> None:

@@ -47,6 +47,8 @@ def check_state(kind: str, state: str) -> None:
         )
     if state == "closed":
         raise Refused("closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated.")
+    if state == "open" and "sealed" in allowed:
+        raise Refused("not-sealed", "no list is sealed yet", "The statistician runs `allocator generate` first.")
     if state in ("open", "sealed") and "active" in allowed:
         raise Refused("not-active", f"the study is {state}, not yet active", "The sponsor activates it first.")
     raise Refused("wrong-state", f"not possible while the study is {state}", f"Possible while {' or '.join(allowed)}.")
@@ -93,7 +95,7 @@ def check_request(
     if not attempt.confirmed:
         raise Refused(
             "not-eligible",
-            f"{participant} has no valid confirmation: the investigator's latest record is not a confirmation",
+            f"{participant} has no confirmation: the investigator's latest form did not qualify",
             "Ask the investigator. Nothing was allocated.",
         )
     if attempt.withdrawn:
@@ -151,6 +153,17 @@ def check_attempt(
         raise Refused("reason-missing", "a rescreening or a correction needs its reason", "Add --reason TEXT.")
 
 
+def check_withdrawal(participant: str, attempt: Attempt | None) -> Attempt:
+    """The confirmation that can be withdrawn; Refused when the latest attempt is none, or is withdrawn already."""
+    if attempt is None or not attempt.confirmed or attempt.withdrawn:
+        raise Refused(
+            "nothing-to-withdraw",
+            f"{participant} has no confirmation to withdraw",
+            "Look with `allocator show`: without a confirmation nothing can be allocated.",
+        )
+    return attempt
+
+
 def check_unallocated(participant: str, allocation: int | None) -> None:
     """Refused when the participant already has an allocation: what was confirmed then is never changed."""
     if allocation is not None:
@@ -191,4 +204,5 @@ def stratum_of(given: dict[str, str], strata: tuple[dict[str, str], ...]) -> dic
             return stratum
     names = {name: sorted({s[name] for s in strata}) for name in strata[0]}
     wanted = ", ".join(f"{name}={'|'.join(levels)}" for name, levels in names.items()) or "none"
-    raise Refused("unknown-stratum", f"no stratum {given or 'without factors'} in this study", f"Factors: {wanted}.")
+    said = ", ".join(f"{name}={level}" for name, level in given.items()) or "without factors"
+    raise Refused("unknown-stratum", f"this study has no stratum {said}", f"Factors: {wanted}.")

@@ -155,7 +155,9 @@ class KeyFolder:
     def read_head(self) -> tuple[int, bytes] | None:
         """(seq, hash) of the last record known here, None when there is no head. EvidenceError when it is no head."""
         try:
-            text = (self.path / "head").read_bytes()
+            descriptor = os.open(self.path / "head", os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, "rb") as stream:
+                text = stream.read(4096)
         except FileNotFoundError:
             return None
         except OSError as error:

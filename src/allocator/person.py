@@ -120,7 +120,7 @@ def acting_role(person: Person, kind: str) -> Role:
             return role
     raise Refused(
         "not-permitted",
-        f"{person.id} ({', '.join(person.roles)}) may not do this: it takes {' or '.join(sorted(permitted))}",
+        f"{person.id} ({', '.join(person.roles)}) may not do this; a {' or '.join(sorted(permitted))} may",
         "Ask a person of that role.",
         {"person": person.id, "kind": kind},
     )

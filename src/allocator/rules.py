@@ -315,9 +315,7 @@ def _withdrawn(case: Case) -> None:
     participant = _participant(case)
     previous = case.history.allocation(participant)
     allocation.check_unallocated(participant, previous.seq if previous else None)
-    attempt = case.history.latest_attempt(participant)
-    if attempt is None or not attempt.confirmed or attempt.withdrawn:
-        raise Refused("nothing-to-withdraw", f"{participant} has no confirmation to withdraw")
+    attempt = allocation.check_withdrawal(participant, case.history.latest_attempt(participant))
     if case.record.fields["confirmation"] != attempt.seq:
         raise _evidence("confirmation", f"the confirmation to withdraw is record {attempt.seq}")
 

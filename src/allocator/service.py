@@ -13,8 +13,9 @@ from typing import Any
 
 from allocator import allocation, sealing
 from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, parse_form, summary_lines
-from allocator.errors import InputError, Refused
+from allocator.errors import EvidenceError, InputError, Refused
 from allocator.log import ATTEMPT_KINDS, Record
+from allocator.person import check_signature
 from allocator.session import reason_detail, require_text
 from allocator.setup import SetupService
 from allocator.study import Arm, Study, stratum_label
@@ -135,10 +136,9 @@ class AllocationService(SetupService):
         self.require_participant(participant)
 
         def build(_: datetime) -> Draft:
-            previous, attempt = self.history.allocation(participant), self.history.latest_attempt(participant)
+            previous = self.history.allocation(participant)
             allocation.check_unallocated(participant, previous.seq if previous else None)
-            if attempt is None or not attempt.confirmed or attempt.withdrawn:
-                raise Refused("nothing-to-withdraw", f"{participant} has no confirmation to withdraw")
+            attempt = allocation.check_withdrawal(participant, self.history.latest_attempt(participant))
             fields = {"participant": participant, "confirmation": attempt.seq}
             return Draft(kind="confirmation-withdrawn", fields=fields, details=reason_detail(reason))
 
@@ -223,6 +223,8 @@ class AllocationService(SetupService):
         logged = record if record.kind == "allocated" else self.history.allocation(record.fields["participant"])
         if logged is None:
             raise RuntimeError("nothing is logged that could be shown")
+        if logged is not record:
+            self._check_unchanged(logged)
         return Allocation(
             participant=logged.fields["participant"],
             number=logged.fields["number"],
@@ -234,6 +236,23 @@ class AllocationService(SetupService):
             record=logged,
             act=record,
         )
+
+    def _check_unchanged(self, logged: Record) -> None:
+        """A stored allocation is held to its signature before it is shown again: never a wrong arm from a changed file.
+
+        The commitment would say the same, but a look-up must not depend on the sealed file being there.
+        """
+        person = self.history.person(logged.fields["person"])
+        try:
+            check_signature(
+                person.sign_key if person else b"", logged.fields["signature"], logged.prev, logged.unsigned_body()
+            )
+        except EvidenceError as error:
+            raise EvidenceError(
+                "allocation-changed",
+                f"the stored allocation of {logged.fields['participant']} was changed after it was signed",
+                "Give nothing on the word of this screen. Call the sponsor; run `allocator verify`.",
+            ) from error
 
     def look_up(self, actor: Actor, participant: str) -> Allocation:
         """The allocation of a participant who has one; the look-up is recorded (L06)."""

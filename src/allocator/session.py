@@ -56,6 +56,7 @@ class StudySession:
     ) -> None:
         self.place, self.study, self._store, self._keys = place, study, store, keys
         self._clock, self._entropy, self._pause = clock, entropy, pause
+        self._opened_grants: dict[str, bytes] = {}
         self._sealed_cache: tuple[str, sealing.SealedSchedule] | None = None
         self._writer = RecordWriter(
             study=study, store=store, keys=keys, sealed=self._sealed, clock=clock, entropy=entropy, notify=notify
@@ -227,8 +228,11 @@ class StudySession:
                 f"{actor.person} has not been granted a half of the key",
                 "Ask the statistician to run `allocator grant`.",
             )
-        info = context("grant", self.study.fingerprint, sealed.sealing, actor.person)
-        return open_sealed(actor.keys.opening, bytes.fromhex(record.fields["envelope"]), info)
+        envelope = record.fields["envelope"]
+        if envelope not in self._opened_grants:
+            info = context("grant", self.study.fingerprint, sealed.sealing, actor.person)
+            self._opened_grants[envelope] = open_sealed(actor.keys.opening, bytes.fromhex(envelope), info)
+        return self._opened_grants[envelope]
 
 
 def read_study_copy(place: StudyPlace) -> Study:

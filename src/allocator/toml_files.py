@@ -22,6 +22,7 @@ from allocator.study import Arm, Factor, Question, Study
 from allocator.text import shown
 
 MAX_FILE = 1 << 20  # 1 MiB
+MAX_DEPTH = 16
 
 Strings = list[str]
 
@@ -135,10 +136,27 @@ def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
         line = data[: error.start].count(b"\n") + 1
         raise FileProblems("not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]) from error
     try:
-        return text, tomllib.loads(text)
+        tables = tomllib.loads(text)
+        _check_depth(name, tables)
+        return text, tables
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or an integer of too many digits
         line = int(m) if (m := str(error).partition("at line ")[2].partition(",")[0]).isdigit() else 0
         raise FileProblems("not-toml", [_bare(name, f"not TOML: {error}", line=line)]) from error
+
+
+def _check_depth(name: str, tables: dict[str, Any]) -> None:
+    """FileProblems for tables in tables in tables: no file of ours goes deeper than four."""
+    level: list[Any] = [tables]
+    for _ in range(MAX_DEPTH):
+        level = [
+            item
+            for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise FileProblems("not-toml", [_bare(name, "tables are nested too deeply")])
 
 
 def _shape_problems(name: str, text: str, tables: dict[str, Any], model: type[BaseModel]) -> list[Problem]:

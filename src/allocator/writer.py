@@ -110,9 +110,9 @@ class RecordWriter:
             self._notify("there is no local head (keys/<study>/head): an older log would go unnoticed here")
             return
         seq, digest = head
-        record = self._store.record(seq)
+        last = self._store.last()
+        record = last if last is not None and last.seq == seq else self._store.record(seq)
         if record is None or record.hash != digest:
-            last = self._store.last()
             raise EvidenceError(
                 "log-behind-head",
                 f"the log lacks record {seq}, which this home has seen: it is older than its head, or was changed",
@@ -149,7 +149,14 @@ class RecordWriter:
         record, details = make_record(draft, seq, prev, now, mode, actor, role, self._entropy)
         # a look-up, a pause or an unblinding must not fail for a sealed schedule that is damaged or away
         sealed = self._sealed() if draft.kind in NEED_SEALED else None
-        case = Case(study=self._study, history=self.history, sealed=sealed, record=record, details=details)
+        case = Case(
+            study=self._study,
+            history=self.history,
+            sealed=sealed,
+            record=record,
+            details=details,
+            check_signature=_made_here,
+        )
         check_record(case)
         self._store.append(record, details)
         return record
@@ -173,6 +180,10 @@ class RecordWriter:
             self._keys.write_head(record.seq, record.hash)
         except OSError as error:
             self._notify(f"recorded, but the local head could not be written: {error.strerror}")
+
+
+def _made_here(*_: object) -> None:
+    """The signature was made a moment ago, by a key that `check_role` held to the enrolled one."""
 
 
 def make_record(

@@ -18,10 +18,11 @@ CONSENT = re.compile(
 )
 HIDDEN = [
     range(int(item.partition("-")[0], 16), int(item.rpartition("-")[2], 16) + 1)
-    for item in (
+    for item in re.findall(
+        r"\S+",
         "0-1F 7F-9F AD 600-605 61C 6DD 70F 890-891 8E2 180E 200B-200F 2028-202E 2060-206F D800-F8FF FEFF FFF9-FFFB "
-        "110BD 110CD 13430-13438 1BCA0-1BCA3 1D173-1D17A E0001 E0020-E007F F0000-FFFFD 100000-10FFFD"
-    ).split()
+        "110BD 110CD 13430-13438 1BCA0-1BCA3 1D173-1D17A E0001 E0020-E007F F0000-FFFFD 100000-10FFFD",
+    )
 ]
 
 

@@ -133,7 +133,8 @@ def record_line(record: Record, service: AllocationService) -> str:
     fields = record.fields
     said = [_word(name, fields[name]) for name in _SHOWN_FIELDS if fields.get(name) is not None]
     when = local_time(record.time, service.study.zone)
-    return f"{record.seq:>5}  {when}  {fields.get('person') or '-':<8} {record.kind:<23} {'  '.join(said)}".rstrip()
+    person, kind = shown(str(fields.get("person") or "-")), shown(record.kind)
+    return f"{record.seq:>5}  {when}  {person:<8} {kind:<23} {'  '.join(said)}".rstrip()
 
 
 def _word(name: str, value: Any) -> str:
