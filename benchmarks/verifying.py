@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,7 +20,7 @@ from allocator.evidence import read_evidence
 from allocator.home import StudyPlace, study_place
 from allocator.log import GENESIS, link
 from allocator.person import check_signature
-from allocator.verify import Job, bad_signatures, verify
+from allocator.verify import Submit, verify
 
 
 def rows(folder: Path, quick: bool) -> Iterator[Row]:
@@ -53,7 +53,7 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
             if signature:
                 check_signature(keys[person], signature, prev, rfc8785.dumps(fields))
 
-    def whole(submit: Callable[[list[Job]], Callable[[], list[int]]] | None = None) -> None:
+    def whole(submit: Submit | None = None) -> None:
         with read_evidence(place) as evidence:
             verdict = verify(evidence, submit=submit)
         assert verdict.verdict == "intact-local", verdict.findings[:3]
@@ -68,10 +68,10 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
     )  # fmt: skip
     jobs = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-        submit = lambda batch: pool.submit(bad_signatures, batch).result  # noqa: E731
+        submit = lambda worker, jobs: pool.submit(worker, jobs).result  # noqa: E731
         whole(submit)
         yield compare(
-            f"verify with {jobs} processes for signatures / with one", functools.partial(whole, submit), whole,
+            f"verify with {jobs} processes / with one", functools.partial(whole, submit), whole,
             goal="< 1", repeats=repeats,
         )  # fmt: skip
 

@@ -47,9 +47,13 @@ def place(home: Path) -> StudyPlace:
 
 
 def judged(home: Path, *heads: bytes) -> Verdict:
-    """The verdict on a home, with heads known from elsewhere."""
+    """The verdict on a home, with heads known from elsewhere; with the work handed to others it is the same one."""
     with read_evidence(place(home), heads) as evidence:
         verdict = verify(evidence)
+    with read_evidence(place(home), heads) as evidence:
+        handed = verify(evidence, submit=lambda worker, jobs: lambda: worker(jobs))
+    assert handed.verdict == verdict.verdict
+    assert {(f.check, f.seq) for f in handed.findings} == {(f.check, f.seq) for f in verdict.findings}
     json.dumps(verdict.as_json(), allow_nan=False)  # whatever was found can be told
     return verdict
 

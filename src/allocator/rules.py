@@ -10,6 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from allocator import allocation, sealing
 from allocator.answers_form import parse_stored_form
@@ -23,6 +24,21 @@ from allocator.person import Role, acting_role, check_signature, roles_of
 from allocator.study import Study, stratum_label
 
 SignatureCheck = Callable[[bytes, str, bytes, bytes], None]
+AnswersCheck = Callable[[Study, str, datetime, bool], None]
+
+
+def check_answers(study: Study, answers: str, moment: datetime, qualify: bool) -> None:
+    """The answers of a form, judged again as of its time, qualify or not as its record says (E04).
+
+    Raises:
+        EvidenceError: they do not.
+        InputError: they are no form at all.
+    """
+    if is_eligible(study, parse_stored_form(answers.encode("utf-8")), moment) == qualify:
+        return
+    if qualify:
+        raise EvidenceError("eligibility", "a confirmation on answers that do not qualify")
+    raise EvidenceError("eligibility", "a screen failure on answers that qualify")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +55,7 @@ class Case:
     record: Record
     details: Mapping[str, Detail]
     check_signature: SignatureCheck = check_signature
+    check_answers: AnswersCheck = check_answers
 
     @property
     def fingerprint(self) -> bytes:
@@ -279,8 +296,7 @@ def _attempt(case: Case) -> None:
 def _confirmed(case: Case) -> None:
     """The answers are judged again, and the lowest free position is the one bound."""
     _attempt(case)
-    if not _eligible(case):
-        raise EvidenceError("eligibility", "a confirmation on answers that do not qualify")
+    case.check_answers(case.study, _answers(case), case.record.time, True)
     fields = case.record.fields
     stratum = _sealed_stratum(case)
     expected = case.history.lowest_free(
@@ -300,15 +316,13 @@ def _confirmed(case: Case) -> None:
 
 def _screen_failed(case: Case) -> None:
     _attempt(case)
-    if _eligible(case):
-        raise EvidenceError("eligibility", "a screen failure on answers that qualify")
+    case.check_answers(case.study, _answers(case), case.record.time, False)
 
 
-def _eligible(case: Case) -> bool:
+def _answers(case: Case) -> str:
     if "answers" not in case.details:
         raise _evidence("details", "the answers are not there to be judged again")
-    form = parse_stored_form(case.details["answers"].value.encode("utf-8"))
-    return is_eligible(case.study, form, case.record.time)
+    return case.details["answers"].value
 
 
 def _withdrawn(case: Case) -> None:

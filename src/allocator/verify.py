@@ -16,8 +16,10 @@ What must be established, in this order (the numbers are those of findings):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from allocator import sealing
@@ -27,14 +29,16 @@ from allocator.history import History
 from allocator.log import Detail, Record, RecordError, parse_record
 from allocator.memory_store import MemoryStore
 from allocator.person import check_signature
-from allocator.rules import RULES, Case
+from allocator.rules import RULES, AnswersCheck, Case, check_answers
 from allocator.study import Study
 
 BATCH = 512  # signatures handed over at a time
 
 Columns = tuple[Any, Any, Any, Any]
-Job = tuple[bytes, str, bytes, bytes]  # public key, signature, prev, unsigned body
-Submit = Callable[[list[Job]], Callable[[], list[int]]]
+SignatureJob = tuple[bytes, str, bytes, bytes]  # public key, signature, prev, unsigned body
+AnswersJob = tuple[str, datetime, bool]  # answers, time of the record, whether it says that they qualify
+Worker = Callable[[list[Any]], list[tuple[int, str]]]  # (place, what is wrong) of each job that does not hold
+Submit = Callable[[Worker, list[Any]], Callable[[], list[tuple[int, str]]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +128,8 @@ def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
 
     Args:
         evidence: what was read.
-        submit: hands signatures to other processes: takes a batch, gives a function that returns the places of the
-            bad ones. None checks each at once.
+        submit: hands signatures and answers to other processes: takes a worker and a batch of jobs for it, gives a
+            function that returns what does not hold. None checks each at once.
     """
     findings = list(evidence.findings)
     if evidence.study is None or not evidence.readable:
@@ -143,15 +147,53 @@ def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
     return _verdict(evidence, findings, hashes, newest)
 
 
-def bad_signatures(jobs: Sequence[Job]) -> list[int]:
-    """Places of the jobs whose signature does not hold."""
-    bad = []
-    for index, (key, signature, prev, body) in enumerate(jobs):
+def bad_signatures(jobs: list[SignatureJob]) -> list[tuple[int, str]]:
+    """The jobs whose signature does not hold."""
+    return _failing(jobs, check_signature)
+
+
+def misjudged(study: Study, jobs: list[AnswersJob]) -> list[tuple[int, str]]:
+    """The jobs whose answers do not say what their record says."""
+    return _failing(jobs, partial(check_answers, study))
+
+
+def _failing(jobs: list[Any], check: Callable[..., None]) -> list[tuple[int, str]]:
+    failing = []
+    for index, job in enumerate(jobs):
         try:
-            check_signature(key, signature, prev, body)
-        except EvidenceError:
-            bad.append(index)
-    return bad
+            check(*job)
+        except Exception as error:  # whatever a hostile log holds, the verifier reports it
+            failing.append((index, _said(error)))
+    return failing
+
+
+class _Deferred:
+    """Jobs of one kind that other processes do, in batches, while the replay goes on."""
+
+    def __init__(self, check: str, worker: Worker, submit: Submit) -> None:
+        self._check, self._worker, self._submit = check, worker, submit
+        self._seqs: list[int] = []
+        self._jobs: list[Any] = []
+        self._results: list[tuple[list[int], Callable[[], list[tuple[int, str]]]]] = []
+
+    def put(self, seq: int, *job: Any) -> None:
+        """One more job, about the record of this seq."""
+        self._seqs.append(seq)
+        self._jobs.append(job)
+        if len(self._jobs) >= BATCH:
+            self._hand_over()
+
+    def findings(self) -> Iterator[Finding]:
+        """What did not hold; waits for the processes."""
+        self._hand_over()
+        for seqs, result in self._results:
+            for index, message in result():
+                yield Finding(check=self._check, seq=seqs[index], message=message)
+
+    def _hand_over(self) -> None:
+        if self._jobs:
+            self._results.append((self._seqs, self._submit(self._worker, self._jobs)))
+            self._seqs, self._jobs = [], []
 
 
 class _Replay:
@@ -161,12 +203,11 @@ class _Replay:
         self, *, study: Study, store: MemoryStore, sealed_files: tuple[bytes, ...], submit: Submit | None
     ) -> None:
         self._study, self._store, self._history = study, store, History(store)
-        self._sealed_files, self._submit = sealed_files, submit
+        self._sealed_files = sealed_files
         self._sealed: sealing.SealedSchedule | None = None
         self._findings: list[Finding] = []
-        self._jobs: list[Job] = []
-        self._job_seqs: list[int] = []
-        self._waiting: list[tuple[list[int], Callable[[], list[int]]]] = []
+        self._signatures = _Deferred("16 signature", bad_signatures, submit) if submit else None
+        self._answers = _Deferred("19 rule of the kind", partial(misjudged, study), submit) if submit else None
         self._sealed_findings: list[Finding] = []
         self.complete = True
 
@@ -193,10 +234,8 @@ class _Replay:
 
     def finish(self) -> list[Finding]:
         """All findings, in order of the records."""
-        self._hand_over()
-        for seqs, result in self._waiting:
-            for index in result():
-                self._add("16 signature", seqs[index], "the signature is not this person's over this record")
+        for deferred in (self._signatures, self._answers):
+            self._findings += deferred.findings() if deferred else ()
         return sorted(self._sealed_findings + self._findings, key=lambda f: -1 if f.seq is None else f.seq)
 
     def _parse(self, row: Row) -> Record | None:
@@ -228,7 +267,8 @@ class _Replay:
             sealed=self._sealed,
             record=record,
             details=row.details,
-            check_signature=self._queue(record.seq) if self._submit else check_signature,
+            check_signature=partial(self._signatures.put, record.seq) if self._signatures else check_signature,
+            check_answers=self._later_answers(record.seq),
         )
         broken = set()
         for name, rule in RULES:
@@ -248,19 +288,11 @@ class _Replay:
                 broken.add(name)
         return broken
 
-    def _queue(self, seq: int) -> Callable[[bytes, str, bytes, bytes], None]:
-        def later(key: bytes, signature: str, prev: bytes, body: bytes) -> None:
-            self._jobs.append((key, signature, prev, body))
-            self._job_seqs.append(seq)
-            if len(self._jobs) >= BATCH:
-                self._hand_over()
-
-        return later
-
-    def _hand_over(self) -> None:
-        if self._jobs and self._submit:
-            self._waiting.append((self._job_seqs, self._submit(self._jobs)))
-            self._jobs, self._job_seqs = [], []
+    def _later_answers(self, seq: int) -> AnswersCheck:
+        if self._answers is None:
+            return check_answers
+        put = self._answers.put
+        return lambda _, answers, moment, qualify: put(seq, answers, moment, qualify)
 
     def _open_sealed(self, generated: Record) -> None:
         """Check 09: the file of this sealing is there, and its root is recomputed from every entry.

@@ -20,7 +20,7 @@ from allocator.text import shown
 if TYPE_CHECKING:
     from allocator.log import Record
     from allocator.service import AllocationService
-    from allocator.verify import Finding, Submit, Verdict
+    from allocator.verify import Finding, Submit, Verdict, Worker
 
 # What those at the site do not see in the log: it would help to predict the next arm (C03, SPIRIT 21b).
 _HIDDEN_AT_SITE = ("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings")
@@ -204,12 +204,10 @@ def _signature_processes(records: int, jobs: int | None) -> Iterator[Submit | No
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    from allocator.verify import Job, bad_signatures
-
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
 
-        def submit(batch: list[Job]) -> Callable[[], list[int]]:
-            return pool.submit(bad_signatures, batch).result
+        def submit(worker: Worker, jobs: list[Any]) -> Callable[[], list[tuple[int, str]]]:
+            return pool.submit(worker, jobs).result
 
         yield submit
 
