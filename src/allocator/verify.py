@@ -333,7 +333,7 @@ class _Replay:
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__} {error}"
+    return error.message if isinstance(error, AllocatorError) else f"{type(error).__name__} {error}"
 
 
 _PEOPLE_CHANGE = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
