@@ -263,19 +263,24 @@ def _detail_findings(connection: sqlite3.Connection) -> list[Finding]:
 
 def _rows(connection: sqlite3.Connection) -> Iterator[Row]:
     """Rows with their details, by one pass over each table; a row that cannot be read is the last one."""
-    place = -1
-    try:
-        for row in _scan(connection):
-            place = row.rowid
-            yield row
-    except _UNREADABLE as error:  # the cursor reads ahead, so the rows from here on are read one by one
-        yield from _rows_singly(connection, place, error)
+    place, fault = -(2**63), sqlite3.Error()  # type: tuple[int, Exception]
+    for factory in (str, _text):  # the first is many times as fast and stops at bytes that are no UTF-8
+        connection.text_factory = factory
+        try:
+            for row in _scan(connection, place):
+                place = row.rowid
+                yield row
+            return
+        except _UNREADABLE as error:
+            fault = error
+    # the cursor reads ahead, so the rows from here on are read one by one
+    yield from _rows_singly(connection, place, fault)
 
 
-def _scan(connection: sqlite3.Connection) -> Iterator[Row]:
-    details = connection.execute(_DETAILS.format(which="TRUE"))
+def _scan(connection: sqlite3.Connection, after: int) -> Iterator[Row]:
+    details = connection.execute(_DETAILS.format(which="seq > ?"), (after,))
     following = details.fetchone()
-    for rowid, seq, prev, body, *columns in connection.execute(_SCAN.format(which="TRUE")):
+    for rowid, seq, prev, body, *columns in connection.execute(_SCAN.format(which="rowid > ?"), (after,)):
         own: dict[str, Detail] = {}
         while following is not None and following[0] <= rowid:
             if following[0] == rowid and isinstance(following[1], str) and isinstance(following[3], str):

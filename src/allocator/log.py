@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from allocator.canonical import (
     CanonicalError,
@@ -199,8 +199,7 @@ class RecordError(ValueError):
     """A body is not a record of this version: unknown kind, missing or additional field, wrong type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
+class Detail(NamedTuple):
     """A private detail: a value and the salt of its commitment."""
 
     salt: bytes

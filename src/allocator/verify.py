@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from allocator import sealing
 from allocator.canonical import CanonicalError
@@ -62,8 +62,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One stored row, as scanned by rowid: nothing in it is believed yet. `fault`: why it could not be read."""
 
     rowid: int
