@@ -20,7 +20,8 @@ from allocator.evidence import read_evidence
 from allocator.home import StudyPlace, study_place
 from allocator.log import GENESIS, link
 from allocator.person import check_signature
-from allocator.verify import Submit, verify
+from allocator.replay import Submit
+from allocator.verify import verify
 
 
 def rows(folder: Path, quick: bool) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from allocator import sealing
 from allocator.answers_form import AnswersForm, form_bytes
 from allocator.canonical import canonical_bytes, prefixed, tag, u32
+from allocator.case import code_digest
 from allocator.envelope import context, open_sealed
 from allocator.errors import AllocatorError
 from allocator.evidence import read_evidence
@@ -31,10 +32,10 @@ from allocator.home import StudyPlace
 from allocator.keys import PrivateKeys
 from allocator.log import GENESIS, Record, detail_commitment, link
 from allocator.person import PERMITTED, Role, sign
-from allocator.rules import code_digest
 from allocator.sqlite_store import SqliteStore, schema_text
 from allocator.study import stratum_label
-from allocator.verify import Verdict, verify
+from allocator.verdict import Verdict
+from allocator.verify import verify
 from allocator.writer import Actor, Draft, make_record
 from support import STUDY_ID, Trial, eligible_form, example_form
 

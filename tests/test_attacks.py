@@ -30,7 +30,7 @@ from allocator.errors import AllocatorError
 from allocator.keys import PrivateKeys
 from allocator.log import GENESIS
 from allocator.person import sign
-from allocator.verify import Finding
+from allocator.verdict import Finding
 from allocator.writer import Actor
 from attacks import (
     LATER,

@@ -42,7 +42,11 @@ PURE = [
     "store",
     "memory_store",
     "history",
+    "case",
+    "kind_rules",
     "rules",
+    "verdict",
+    "replay",
     "verify",
 ]
 HELD_TOGETHER = ["home", "sqlite_store", "keys", "evidence", "writer", "session", "setup", "service", "opening", "cli"]

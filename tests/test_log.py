@@ -165,9 +165,9 @@ def test_which_fields_may_be_null(field: str) -> None:
 )
 def test_a_record_about_a_participant_names_one(kind: str) -> None:
     """Form allows null (the rules do not): the participant's own rule is what refuses it."""
-    from allocator.rules import _OF_KIND
+    from allocator.kind_rules import RULE_OF_KIND
 
-    assert kind in _OF_KIND
+    assert kind in RULE_OF_KIND
 
 
 @pytest.mark.parametrize("kind, rule", [(k, r) for k, r in KINDS.items() if r.optional_details])

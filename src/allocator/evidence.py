@@ -24,7 +24,7 @@ from allocator.log import Detail
 from allocator.sqlite_store import schema_text
 from allocator.study import Study
 from allocator.text import shown
-from allocator.verify import Evidence, Finding, Row
+from allocator.verdict import Evidence, Finding, Row
 
 _SCAN = """SELECT rowid, seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
 FROM record NOT INDEXED WHERE {which} ORDER BY rowid"""

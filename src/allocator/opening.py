@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from allocator.case import Case
 from allocator.errors import InputError, Refused, StorageError
 from allocator.history import History
 from allocator.home import StudyPlace, inside_git, refuse_symlink, sync_folder, write_durably
@@ -20,7 +21,7 @@ from allocator.keys import STANDARD, KeyFolder, KeyStretching, PrivateKeys
 from allocator.log import GENESIS, Record
 from allocator.person import Role
 from allocator.record_form import MODES
-from allocator.rules import Case, check_record
+from allocator.rules import check_record
 from allocator.session import check_passphrase, system_clock
 from allocator.sqlite_store import SqliteStore, create_log
 from allocator.study import Study

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from allocator import allocation, sealing
 from allocator.canonical import canonical_bytes
+from allocator.case import code_digest
 from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed, padded, seal_to
 from allocator.errors import CredentialError, InputError, Refused
@@ -16,7 +17,6 @@ from allocator.keys import PrivateKeys
 from allocator.log import Record
 from allocator.permuted_block import ALGORITHM
 from allocator.person import Role, roles_of
-from allocator.rules import code_digest
 from allocator.schedule import generate_schedule
 from allocator.session import (
     StudySession,

@@ -12,12 +12,13 @@ from typing import Any
 
 from allocator import PROGRAM
 from allocator.canonical import canonical_bytes, format_time
+from allocator.case import Case
 from allocator.errors import AllocatorError, CredentialError, EvidenceError, Refused, StorageError
 from allocator.history import History
 from allocator.keys import KeyFolder, PrivateKeys
 from allocator.log import FORMAT, KINDS, Detail, Record, detail_commitment, new_record
 from allocator.person import Role, acting_role, sign
-from allocator.rules import Case, check_record
+from allocator.rules import check_record
 from allocator.sealing import SealedSchedule
 from allocator.store import Store
 from allocator.study import Study

@@ -19,13 +19,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from allocator import merkle, sealing
 from allocator.canonical import canonical_bytes, prefixed, tag, u8, u32
+from allocator.case import code_digest
 from allocator.design import RandomizationDesign, design_commitment
 from allocator.envelope import context, padded
 from allocator.keystream import draw_below, keystream_bytes, pseudorandom_key, stream_key, words
 from allocator.log import GENESIS, KINDS, Detail, detail_commitment, new_record
 from allocator.permuted_block import block_of, draw_sequence, draw_stratum, shuffle
 from allocator.person import sign
-from allocator.rules import code_digest
 from allocator.schedule import generate_schedule
 from allocator.study import Study, stratum_label
 from allocator.toml_files import read_study

@@ -19,8 +19,9 @@ from allocator.text import shown
 
 if TYPE_CHECKING:
     from allocator.log import Record
+    from allocator.replay import Submit, Worker
     from allocator.service import AllocationService
-    from allocator.verify import Finding, Submit, Verdict, Worker
+    from allocator.verdict import Finding, Verdict
 
 # What those at the site do not see in the log: it would help to predict the next arm (C03, SPIRIT 21b).
 _HIDDEN_AT_SITE = ("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings")

@@ -1,0 +1,278 @@
+"""What a record of each kind requires of the records before it (docs/spec.md §10)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from allocator import allocation, sealing
+from allocator.case import Case, code_digest, evidence
+from allocator.errors import EvidenceError, Refused
+from allocator.permuted_block import ALGORITHM
+from allocator.person import Role, roles_of
+from allocator.study import stratum_label
+
+
+def _person_added(case: Case) -> None:
+    fields = case.record.fields
+    if case.history.person(fields["added"]) is not None:
+        raise Refused(
+            "person-exists",
+            f"{fields['added']} is already in this study; an id is never reused",
+            "Give the person another id.",
+        )
+    roles_of(fields["roles"])
+
+
+def _person_enrolled(case: Case) -> None:
+    fields, person = case.record.fields, case.history.person(case.record.fields["person"])
+    if person is None or person.enrolled:
+        raise Refused("enrolled-already", f"{fields['person']} is enrolled already", "Sign with your passphrase.")
+    if code_digest(case.fingerprint, person.id, fields["code"]) != person.code_digest:
+        raise Refused("wrong-code", "this is not the one-time code of this person", "Ask the sponsor for the code.")
+    if any(other.sign_key.hex() == fields["sign_key"] for other in case.history.people.values()):
+        raise Refused("key-reused", "this key belongs to another person", "Enrol with keys of your own.")
+
+
+def _person_deactivated(case: Case) -> None:
+    person = case.history.person(case.record.fields["deactivated"])
+    if person is None or not person.active:
+        raise Refused("no-such-person", f"{case.record.fields['deactivated']} is not an active person of this study")
+    others = [p for p in case.history.people.values() if Role.SPONSOR in p.roles and p.active and p.enrolled]
+    if [p.id for p in others] == [person.id]:
+        raise Refused("last-sponsor", "the last sponsor cannot be deactivated", "Add and enrol another sponsor first.")
+
+
+def _decided(case: Case) -> None:
+    opening = case.history.opening
+    findings = [f["id"] for f in opening.fields["findings"]] if opening else []
+    if case.record.fields["finding"] not in findings:
+        raise Refused(
+            "no-such-finding",
+            f"{case.record.fields['finding']} is no finding recorded when the study was opened",
+            f"Recorded: {', '.join(findings) or 'none'}.",
+        )
+
+
+def _generated(case: Case) -> None:
+    fields, history = case.record.fields, case.history
+    if fields["algorithm"] != ALGORITHM:
+        raise evidence("algorithm", f"algorithm {fields['algorithm']!r} is unknown to this version")
+    if history.sealing is not None and "reason" not in fields["details"]:
+        raise Refused("reason-missing", "a list was generated before; another one needs a reason", "Add --reason TEXT.")
+    if fields["seed_origin"] == "given" and fields["mode"] != "test":
+        raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away: the system draws it.")
+    holders = [history.person(holder) for holder in fields["holders"]]
+    if len(holders) != 2 or len(fields["seed_commitments"]) != 2 or fields["holders"][0] != fields["person"]:
+        raise evidence("holders", "the seed has two shares: the generating statistician's and a custodian's")
+    custodian = holders[1]
+    if custodian is None or not custodian.enrolled or not custodian.active or Role.CUSTODIAN not in custodian.roles:
+        raise Refused("no-custodian", "no enrolled custodian can hold the second share of the seed")
+
+
+def _granted(case: Case) -> None:
+    fields, newest = case.record.fields, case.history.sealing
+    if newest is None or newest.fields["sealing"] != fields["sealing"]:
+        raise evidence("sealing", "the grant is not of the newest sealing")
+    grantee = case.history.person(fields["grantee"])
+    if grantee is None or not grantee.enrolled or not grantee.active or Role(fields["half"]) not in grantee.roles:
+        raise Refused(
+            "cannot-grant",
+            f"{fields['grantee']} is no enrolled, active {fields['half']} of this study",
+            "Only pharmacists and investigators are granted a half, after they have enrolled.",
+        )
+
+
+def _activated(case: Case) -> None:
+    history, fields = case.history, case.record.fields
+    if blockers := history.undecided_blockers():
+        raise Refused(
+            "undecided",
+            f"{len(blockers)} blocking finding{'s' if len(blockers) > 1 else ''} not decided: {', '.join(blockers)}",
+            "The sponsor decides each: allocator decide FINDING --reading TEXT --reason TEXT.",
+            {"findings": blockers},
+        )
+    newest = history.sealing
+    if newest is None:
+        raise Refused("not-sealed", "no list is sealed", "The statistician runs `allocator generate` first.")
+    if (fields["sealing"], fields["root"]) != (newest.fields["sealing"], newest.fields["root"]):
+        raise evidence("sealing", "the activation is not of the newest sealing")
+    for role in (Role.PHARMACIST, Role.INVESTIGATOR):
+        if not history.granted(role, fields["sealing"]):
+            raise Refused(
+                "not-granted",
+                f"no {role} has been granted their half of this sealing",
+                "The statistician runs `allocator grant PERSON`.",
+            )
+
+
+def _attempt(case: Case) -> None:
+    """Participant, stratum, and how this attempt follows the one before it."""
+    fields, history = case.record.fields, case.history
+    participant = _participant(case)
+    if fields["stratum"] not in case.study.strata:
+        raise Refused("unknown-stratum", f"no stratum {fields['stratum']} in this study")
+    previous = history.store.newest(("allocated",), participant=participant)
+    allocation.check_unallocated(participant, previous.seq if previous else None)
+    allocation.check_attempt(
+        participant=participant,
+        previous=history.latest_attempt(participant),
+        attempt_type=fields["attempt"]["type"],
+        of=fields["attempt"]["of"],
+        reason="reason" in fields["details"],
+    )
+
+
+def _confirmed(case: Case) -> None:
+    """The answers are judged again, and the lowest free position is the one bound."""
+    _attempt(case)
+    case.check_answers(case.study, _answers(case), case.record.time, True)
+    fields = case.record.fields
+    stratum = _sealed_stratum(case)
+    expected = case.history.lowest_free(
+        stratum.label,
+        length=len(stratum.entries),
+        now=case.record.time,
+        hours=case.study.confirmation_hours,
+        participant=fields["participant"],
+    )
+    if fields["position"] != expected:
+        raise EvidenceError(
+            "binding",
+            "the position bound is not the lowest free one of its stratum",
+            details={"expected": expected, "found": fields["position"]},
+        )
+
+
+def _screen_failed(case: Case) -> None:
+    _attempt(case)
+    case.check_answers(case.study, _answers(case), case.record.time, False)
+
+
+def _answers(case: Case) -> str:
+    if "answers" not in case.details:
+        raise evidence("details", "the answers are not there to be judged again")
+    return case.details["answers"].value
+
+
+def _withdrawn(case: Case) -> None:
+    participant = _participant(case)
+    previous = case.history.allocation(participant)
+    allocation.check_unallocated(participant, previous.seq if previous else None)
+    attempt = allocation.check_withdrawal(participant, case.history.latest_attempt(participant))
+    if case.record.fields["confirmation"] != attempt.seq:
+        raise evidence("confirmation", f"the confirmation to withdraw is record {attempt.seq}")
+
+
+def _allocated(case: Case) -> None:
+    """Once a participant, in its bound position, after a confirmation that holds, as committed to."""
+    fields, history = case.record.fields, case.history
+    participant = _participant(case)
+    previous = history.allocation(participant)
+    allocation.check_unallocated(participant, previous.seq if previous else None)
+    confirmation = allocation.check_request(
+        participant=participant,
+        requester=fields["person"],
+        attempt=history.latest_attempt(participant),
+        allocated=history.allocated,
+        enrollment=case.study.enrollment,
+        hours=case.study.confirmation_hours,
+        now=case.record.time,
+    )
+    bound = history.store.record(confirmation.seq)
+    if bound is None or fields["confirmation"] != bound.seq:
+        raise evidence("confirmation", f"the confirmation that holds is record {confirmation.seq}")
+    for name in ("stratum", "position", "sealing"):
+        if fields[name] != bound.fields[name]:
+            raise EvidenceError(
+                "binding",
+                f"{name} is not the one bound by the confirmation",
+                details={"expected": bound.fields[name], "found": fields[name]},
+            )
+    if fields["number"] != history.allocated + 1:
+        raise evidence("number", f"randomization number {fields['number']}, the next one is {history.allocated + 1}")
+    if fields["arm"] >= len(case.study.arms):
+        raise evidence("arm", "the arm index is of no arm of the study")
+    _check_opened(case)
+
+
+def _check_opened(case: Case) -> None:
+    """The opened entry is the one committed to before the first participant (C06)."""
+    fields, stratum = case.record.fields, _sealed_stratum(case)
+    if fields["position"] >= len(stratum.entries):
+        raise evidence("position", "the position is of no sealed entry")
+    committed = stratum.commitment(fields["position"])
+    opened = sealing.commitment(
+        bytes.fromhex(fields["salt"]),
+        case.fingerprint,
+        bytes.fromhex(fields["sealing"]),
+        stratum.label,
+        fields["position"],
+        fields["arm"],
+    )
+    if not hmac.compare_digest(opened, committed):
+        raise EvidenceError("commitment", "the opened entry is not the one committed to")
+
+
+def _sealed_stratum(case: Case) -> sealing.SealedStratum:
+    fields, newest = case.record.fields, case.history.sealing
+    if case.sealed is None or newest is None:
+        raise evidence("sealed-file", "there is no sealed schedule to hold this record to")
+    if fields["sealing"] != newest.fields["sealing"] or case.sealed.sealing.hex() != fields["sealing"]:
+        raise evidence("sealing", "the record is not of the sealing that was activated")
+    stratum = case.sealed.stratum(stratum_label(fields["stratum"]))
+    if stratum is None:
+        raise evidence("sealed-file", "the stratum is not in the sealed schedule")
+    return stratum
+
+
+def _about_allocation(case: Case) -> None:
+    """The record is about the participant's own allocation."""
+    participant = _participant(case)
+    record = case.history.allocation(participant)
+    if record is None:
+        raise Refused("not-allocated", f"{participant} has no allocation", "Look with `allocator show`.")
+    if case.record.fields["allocation"] != record.seq:
+        raise evidence("allocation", f"the allocation of {participant} is record {record.seq}")
+
+
+def _corrected(case: Case) -> None:
+    _about_allocation(case)
+    fields = case.record.fields
+    if fields["what"] != "in-error":
+        return
+    for record in case.history.store.records(("corrected",), participant=fields["participant"]):
+        if record.fields["what"] == "in-error":  # X04: irreversible, so a second mark says nothing
+            raise Refused("in-error-already", f"{fields['participant']} is already marked as randomized in error")
+
+
+def _refused_rule(case: Case) -> None:
+    if case.record.fields["participant"] is not None:
+        _participant(case)
+
+
+def _participant(case: Case) -> str:
+    participant = case.record.fields["participant"]
+    if not isinstance(participant, str) or not case.study.is_participant(participant):
+        raise evidence("participant", "the participant id is not of the study's pattern")
+    return participant
+
+
+RULE_OF_KIND: dict[str, Callable[[Case], None]] = {
+    "person-added": _person_added,
+    "person-enrolled": _person_enrolled,
+    "person-deactivated": _person_deactivated,
+    "decided": _decided,
+    "generated": _generated,
+    "granted": _granted,
+    "activated": _activated,
+    "confirmed": _confirmed,
+    "screen-failed": _screen_failed,
+    "confirmation-withdrawn": _withdrawn,
+    "allocated": _allocated,
+    "shown-again": _about_allocation,
+    "looked-up": _about_allocation,
+    "unblinded": _about_allocation,
+    "corrected": _corrected,
+    "refused": _refused_rule,
+}

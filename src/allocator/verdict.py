@@ -1,0 +1,93 @@
+"""What a verification looks at and what it says: Evidence with its rows in, Verdict with its findings out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from allocator.log import Detail
+from allocator.study import Study
+
+Columns = tuple[Any, Any, Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that does not hold: the check, the record (None: the whole), what was expected and what was found."""
+
+    check: str
+    message: str
+    seq: int | None = None
+    expected: Any = None
+    found: Any = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding object of the command line."""
+        return {
+            "check": self.check,
+            "seq": self.seq,
+            "expected": self.expected,
+            "found": self.found,
+            "message": self.message,
+        }
+
+
+class Row(NamedTuple):
+    """One stored row, as scanned by rowid: nothing in it is believed yet. `fault`: why it could not be read."""
+
+    rowid: int
+    seq: Any
+    prev: Any
+    body: Any
+    columns: Columns
+    details: Mapping[str, Detail]
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a verification looks at.
+
+    Attributes:
+        study: parsed from the home's study.toml, None when it is not there or is no study.
+        rows: the stored rows in order of rowid, read once.
+        sealed_files: bytes of sealed.json (and of sealed.json.next, left by a crash).
+        registry: bytes of registry.json, or None.
+        local_head: (seq, hash) of keys/<study>/head, or None.
+        given_heads: hashes of records known from elsewhere.
+        row_count: how many rows there are to read.
+        readable: False when the rows could not be read at all; no head is judged then.
+        findings: of reading, checks 01 to 05, 08 and 20.
+    """
+
+    study: Study | None
+    rows: Iterable[Row]
+    sealed_files: tuple[bytes, ...] = ()
+    registry: bytes | None = None
+    local_head: tuple[int, bytes] | None = None
+    given_heads: tuple[bytes, ...] = ()
+    row_count: int = 0
+    readable: bool = True
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The result: ``intact``, ``intact-local``, ``intact-unanchored`` or ``broken``, and why."""
+
+    verdict: str
+    records: int
+    head: bytes
+    root: str | None
+    findings: tuple[Finding, ...] = field(default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """The result object of `allocator verify`."""
+        return {
+            "verdict": self.verdict,
+            "records": self.records,
+            "head": self.head.hex(),
+            "root": self.root,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
