@@ -11,6 +11,7 @@ import os
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -27,7 +28,7 @@ from allocator.answers_form import form_bytes
 from allocator.canonical import canonical_bytes
 from allocator.cli.auditor import record_line, verdict_text
 from allocator.errors import AllocatorError
-from allocator.keys import PrivateKeys
+from allocator.keys import KeyFolder, PrivateKeys
 from allocator.log import GENESIS
 from allocator.person import sign
 from allocator.verdict import Finding
@@ -591,7 +592,19 @@ def test_a_missing_file_is_named(home: Path, name: str) -> None:
     path.unlink()
     assert only(home, "01", None).message == f"{path.name} is not there"
     path.mkdir()
-    assert ("01", None) in named(home)
+    assert named(home) == [("01", None)]
+
+
+PIPES = {"study.toml": "01", "log.sqlite3": "01", "log.sqlite3-journal": "04", "sealed.json": "09", "head": "21"}
+
+
+@pytest.mark.requirement("L02")
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_in_place_of_a_file_is_named_and_never_waited_for(home: Path, name: str) -> None:
+    path = (place(home).keys if name == "head" else place(home).schedules) / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert [check for check, _ in named(home)] == [PIPES[name]]
 
 
 @pytest.mark.requirement("L02")
@@ -1330,3 +1343,16 @@ def _overwrite(home: Path, table: str, column: str, seq: int, value: object) -> 
             log.execute(text)
         log.execute("PRAGMA writable_schema = 1")
         log.execute("UPDATE sqlite_schema SET sql = ? WHERE name = ?", (sql, table))
+
+
+@pytest.mark.requirement("L02")
+@pytest.mark.requirement("R03")
+def test_a_verification_waits_for_whoever_writes(trials: TrialFactory) -> None:
+    """A copy taken in the middle of a commit is torn: a false alarm. Nobody who only reads makes a writer wait long."""
+    trial = trials("active")
+    with ThreadPoolExecutor(1) as others:
+        with KeyFolder(trial.place.keys).lock():
+            reading = others.submit(judged, trial.home)
+            with pytest.raises(TimeoutError):
+                reading.result(timeout=0.3)
+        assert reading.result(timeout=10).verdict == "intact-local"

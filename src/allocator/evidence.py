@@ -7,10 +7,13 @@ tried on a copy.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from typing import Any
 
 from allocator.errors import AllocatorError, InputError
 from allocator.home import StudyPlace, studies_in
-from allocator.keys import KeyFolder
+from allocator.keys import LOCK_SECONDS, KeyFolder
 from allocator.log import Detail
 from allocator.sqlite_store import schema_text
 from allocator.study import Study
@@ -65,19 +68,16 @@ def place_of(path: Path, study: str | None) -> StudyPlace:
 @contextmanager
 def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Iterator[Evidence]:
     """The evidence of a study; rows are read while the context lasts."""
-    findings = _file_findings(place)
-    study, study_findings = _read_study(place)
-    findings += study_findings
-    sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
-    registry = _contents(findings, place.registry_file)
-    head = None
-    try:
-        head = KeyFolder(place.keys).read_head()
-    except AllocatorError as error:
-        findings.append(Finding(check="21 local head", message=error.message))
     with tempfile.TemporaryDirectory(prefix="allocator-verify-") as folder:
-        connection, database_findings = _open_copy(place.log_file, Path(folder))
-        findings += database_findings
+        with _no_writer(place):
+            findings = _file_findings(place)
+            study, study_findings = _read_study(place)
+            sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
+            registry = _contents(findings, place.registry_file)
+            head, head_findings = _read_head(place)
+            copy, copy_findings = _copy_log(place.log_file, Path(folder))
+        connection, database_findings = _open_copy(copy) if copy else (None, copy_findings)
+        findings += [*study_findings, *head_findings, *database_findings]
         try:
             yield Evidence(
                 study=study,
@@ -95,6 +95,65 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Ite
                 connection.close()
 
 
+@contextmanager
+def _no_writer(place: StudyPlace) -> Iterator[None]:
+    """Wait for whoever is writing: a copy taken in the middle of a commit is torn, and would be called broken.
+
+    Nothing is written for it. Where the lock cannot be had (a copied home, a reader who may not look into keys/, a
+    writer that hangs), the files are read as they are.
+    """
+    try:
+        descriptor = os.open(place.keys / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield
+        return
+    try:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while not _shared(descriptor) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _shared(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _is_file(path: Path) -> bool:
+    """A regular file and no symbolic link."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return stat.S_ISLNK(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _read_head(place: StudyPlace) -> tuple[tuple[int, bytes] | None, list[Finding]]:
+    """The local head; none for a reader who may not look into keys/, as for a home without one."""
+    path = place.keys / "head"
+    if os.path.lexists(path) and not _is_file(path):
+        return None, [Finding(check="21 local head", message="keys/<study>/head is no regular file")]
+    try:
+        return KeyFolder(place.keys).read_head(), []
+    except AllocatorError as error:
+        if isinstance(error.__cause__, PermissionError):
+            return None, []
+        return None, [Finding(check="21 local head", message=error.message)]
+
+
 def _row_count(connection: sqlite3.Connection | None) -> int:
     if connection is None:
         return 0
@@ -106,7 +165,7 @@ def _contents(findings: list[Finding], *paths: Path) -> tuple[bytes, ...]:
     contents = []
     for path in paths:
         try:
-            if path.is_file() and not path.is_symlink():
+            if _is_file(path):
                 contents.append(path.read_bytes())
         except OSError as error:
             findings.append(_finding("01 files", f"{path.name} cannot be read: {error.strerror}"))
@@ -119,41 +178,49 @@ def _file_findings(place: StudyPlace) -> list[Finding]:
     files = (place.log_file, place.study_file, place.sealed_file, place.registry_file, place.keys / "head")
     beside = [place.log_file.with_name(place.log_file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
     for path in (*folders, *files, beside[0]):
-        if path.is_symlink():
+        if _is_link(path):
             findings.append(_finding("01 files", f"{shown(path.name)} is a symbolic link"))
     for path in (place.log_file, place.study_file):
-        if not path.is_file():
+        if not _is_file(path) and not _is_link(path):
             findings.append(_finding("01 files", f"{path.name} is not there"))
     for path in beside[1:]:
-        if path.exists() or path.is_symlink():
+        if os.path.lexists(path):
             findings.append(_finding("01 files", f"{path.name} lies beside the log, which is never written so"))
     return findings
 
 
 def _read_study(place: StudyPlace) -> tuple[Study | None, list[Finding]]:
     try:
+        if not place.study_file.is_file():  # check 01 says so; to read from a pipe would never end
+            return None, []
         study = Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
         _ = study.fingerprint, study.zone  # made now: a value outside the canonical form fails here, not later
         return study, []
-    except FileNotFoundError:
-        return None, []
     # ValueError: no UTF-8, no TOML, no study, an integer of too many digits; OverflowError: a pattern's repeat count
     except (OSError, ValueError, OverflowError, RecursionError) as error:
         return None, [_finding("08 study file", f"study.toml cannot be read: {shown(str(error))}")]
 
 
-def _open_copy(log: Path, folder: Path) -> tuple[sqlite3.Connection | None, list[Finding]]:
-    """Checks 02 to 05 and 20 on a copy of the log with its journal; the open connection when its rows can be read."""
-    findings: list[Finding] = []
-    if not log.is_file() or log.is_symlink():
-        return None, findings
-    connection = None
+def _copy_log(log: Path, folder: Path) -> tuple[Path | None, list[Finding]]:
+    """A copy of the log with its journal, None when it is no regular file (which check 01 says) or cannot be read."""
+    if not _is_file(log):
+        return None, []
+    journal = log.with_name(log.name + "-journal")
     try:
         copy = Path(shutil.copyfile(log, folder / "log.sqlite3"))
-        journal = log.with_name(log.name + "-journal")
-        before = _count(copy) if journal.exists() else None
         if journal.exists():
             shutil.copyfile(journal, folder / "log.sqlite3-journal")
+        return copy, []
+    except OSError as error:
+        return None, [_finding("04 integrity", f"the log or its journal cannot be read: {error.strerror or error}")]
+
+
+def _open_copy(copy: Path) -> tuple[sqlite3.Connection | None, list[Finding]]:
+    """Checks 02 to 05 and 20 on the copy of the log; the open connection when its rows can be read."""
+    findings: list[Finding] = []
+    connection = None
+    try:
+        before = _count(copy) if copy.with_name("log.sqlite3-journal").exists() else None
         connection = _connect(copy)
         findings, readable = _schema_findings(connection)
         if readable:

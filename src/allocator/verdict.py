@@ -74,10 +74,16 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The result: ``intact``, ``intact-local``, ``intact-unanchored`` or ``broken``, and why."""
+    """The result: ``intact``, ``intact-local``, ``intact-unanchored`` or ``broken``, and why.
+
+    Attributes:
+        records: how many are stored.
+        followed: how many of them the chain could be followed; `head` is the hash of the last of these.
+    """
 
     verdict: str
     records: int
+    followed: int
     head: bytes
     root: str | None
     findings: tuple[Finding, ...] = field(default=())
@@ -87,6 +93,7 @@ class Verdict:
         return {
             "verdict": self.verdict,
             "records": self.records,
+            "followed": self.followed,
             "head": self.head.hex(),
             "root": self.root,
             "findings": [finding.as_json() for finding in self.findings],

@@ -107,7 +107,8 @@ def _verdict(evidence: Evidence, findings: list[Finding], hashes: list[bytes], n
         verdict = "intact-unanchored"
     return Verdict(
         verdict=verdict,
-        records=len(hashes),
+        records=max(evidence.row_count, len(hashes)),
+        followed=len(hashes),
         head=hashes[-1] if hashes else b"",
         root=newest.fields["root"] if newest else None,
         findings=tuple(findings),

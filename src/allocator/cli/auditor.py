@@ -228,7 +228,8 @@ def verdict_text(verdict: Verdict, study: str) -> str:
     lines = [
         *textwrap.wrap(VERDICT_WORDS[verdict.verdict], 100),
         f"  study    {shown(study)}",
-        f"  records  {verdict.records}",
+        f"  records  {verdict.records}"
+        + ("" if verdict.followed == verdict.records else f", of which the first {verdict.followed} can be followed"),
         *([f"  head     {verdict.head.hex()}"] if verdict.head else []),
         *([f"  root     {verdict.root}"] if verdict.root else []),
     ]
