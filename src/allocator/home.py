@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from allocator.errors import InputError, StorageError
+from allocator.errors import EvidenceError, InputError, StorageError
 from allocator.text import is_identifier, shown
 
 
@@ -110,6 +110,12 @@ def study_place(home: Path, study: str | None) -> StudyPlace:
         raise InputError("no-study", f"{shown(study)} is no study id", "A study id has no slashes or spaces.")
     place = StudyPlace(home=home, study=study)
     place.check()
+    if not place.log_file.exists() and (place.keys / "head").exists():
+        raise EvidenceError(
+            "log-missing",
+            f"study {study} had a log here, and it is gone",
+            "Stop. Restore schedules/ from the newest backup; do not open the study again.",
+        )
     if not place.log_file.exists():
         raise InputError(
             "not-opened",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 
 from allocator import allocation, sealing
@@ -193,25 +192,14 @@ def _allocated(case: Case) -> None:
         raise evidence("number", f"randomization number {fields['number']}, the next one is {history.allocated + 1}")
     if fields["arm"] >= len(case.study.arms):
         raise evidence("arm", "the arm index is of no arm of the study")
-    _check_opened(case)
-
-
-def _check_opened(case: Case) -> None:
-    """The opened entry is the one committed to before the first participant (C06)."""
-    fields, stratum = case.record.fields, _sealed_stratum(case)
-    if fields["position"] >= len(stratum.entries):
-        raise evidence("position", "the position is of no sealed entry")
-    committed = stratum.commitment(fields["position"])
-    opened = sealing.commitment(
+    sealing.check_opened(
+        _sealed_stratum(case),
+        fields["position"],
+        fields["arm"],
         bytes.fromhex(fields["salt"]),
         case.fingerprint,
         bytes.fromhex(fields["sealing"]),
-        stratum.label,
-        fields["position"],
-        fields["arm"],
     )
-    if not hmac.compare_digest(opened, committed):
-        raise EvidenceError("commitment", "the opened entry is not the one committed to")
 
 
 def _sealed_stratum(case: Case) -> sealing.SealedStratum:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from allocator.log import GENESIS, Detail, Record
+from allocator.store import Stored
 
 
 class MemoryStore:
@@ -73,6 +74,10 @@ class MemoryStore:
         if not kinds:
             return iter(self._records[since:])
         return iter(sorted((r for kind in kinds for r in self._of_kind[kind] if r.seq >= since), key=lambda r: r.seq))
+
+    def rows(self, since: int) -> Iterator[Stored]:
+        """What is stored of each record."""
+        return (Stored(r.seq, r.prev, r.body, *r.columns) for r in self._records[since:])
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""

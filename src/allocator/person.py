@@ -120,7 +120,7 @@ def acting_role(person: Person, kind: str) -> Role:
             return role
     raise Refused(
         "not-permitted",
-        f"{person.id} ({', '.join(person.roles)}) may not do this; a {' or '.join(sorted(permitted))} may",
+        f"{person.id} ({', '.join(person.roles)}) may not do this: the role for it is {' or '.join(sorted(permitted))}",
         "Ask a person of that role.",
         {"person": person.id, "kind": kind},
     )

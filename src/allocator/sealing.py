@@ -239,14 +239,23 @@ def open_entry(
             "Call the statistician: the schedule or a key is damaged, or belongs to another sealing.",
         ) from error
     arm, salt = plaintext[0], plaintext[1:]
-    expected = commitment(salt, fingerprint, sealing, stratum.label, position, arm)
-    if not hmac.compare_digest(expected, committed):
+    check_opened(stratum, position, arm, salt, fingerprint, sealing)
+    return arm, salt
+
+
+def check_opened(
+    stratum: SealedStratum, position: int, arm: int, salt: bytes, fingerprint: bytes, sealing: bytes
+) -> None:
+    """The opened entry is the one committed to before the first participant (C06). EvidenceError otherwise."""
+    if position >= len(stratum.entries):
+        raise EvidenceError("position", "the position is of no sealed entry")
+    opened = commitment(salt, fingerprint, sealing, stratum.label, position, arm)
+    if not hmac.compare_digest(opened, stratum.commitment(position)):
         raise EvidenceError(
             "entry-not-as-committed",
-            "the bound entry is not the one committed to before the first participant; nothing was allocated",
-            "Call the statistician and run `allocator verify`.",
+            "the opened entry is not the one committed to",
+            "Nothing may be given on its word. Call the statistician and run `allocator verify`.",
         )
-    return arm, salt
 
 
 def _half_info(sealing: bytes, label: str) -> bytes:

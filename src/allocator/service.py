@@ -193,7 +193,14 @@ class AllocationService(SetupService):
         return confirmation
 
     def _allocate(self, actor: Actor, participant: str, now: datetime) -> Draft:
-        confirmation = self._check_request(actor, participant, now).fields
+        confirmed = self._check_request(actor, participant, now)
+        if "answers" not in self.history.details(confirmed):
+            raise EvidenceError(
+                "answers-missing",
+                f"the answers on which {participant} was confirmed are gone",
+                "Nothing was allocated. The investigator confirms again; the sponsor runs `allocator verify`.",
+            )
+        confirmation = confirmed.fields
         sealed, position = self._required_sealed(), confirmation["position"]
         label = stratum_label(confirmation["stratum"])
         arm, salt = sealing.open_entry(
@@ -240,19 +247,35 @@ class AllocationService(SetupService):
     def _check_unchanged(self, logged: Record) -> None:
         """A stored allocation is held to its signature before it is shown again: never a wrong arm from a changed file.
 
-        The commitment would say the same, but a look-up must not depend on the sealed file being there.
+        To its commitment too, where the sealed file is there: a look-up must not depend on it.
         """
-        person = self.history.person(logged.fields["person"])
+        fields, person = logged.fields, self.history.person(logged.fields["person"])
         try:
             check_signature(
-                person.sign_key if person else b"", logged.fields["signature"], logged.prev, logged.unsigned_body()
+                person.sign_key if person else b"", fields["signature"], logged.prev, logged.unsigned_body()
             )
+            if (stratum := self._sealed_stratum_if_there(fields)) is not None:
+                sealing.check_opened(
+                    stratum,
+                    fields["position"],
+                    fields["arm"],
+                    bytes.fromhex(fields["salt"]),
+                    self.study.fingerprint,
+                    bytes.fromhex(fields["sealing"]),
+                )
         except EvidenceError as error:
             raise EvidenceError(
                 "allocation-changed",
                 f"the stored allocation of {logged.fields['participant']} was changed after it was signed",
                 "Give nothing on the word of this screen. Call the sponsor; run `allocator verify`.",
             ) from error
+
+    def _sealed_stratum_if_there(self, fields: Mapping[str, Any]) -> sealing.SealedStratum | None:
+        try:
+            sealed = self._sealed()
+        except EvidenceError:
+            return None
+        return sealed.stratum(stratum_label(fields["stratum"])) if sealed else None
 
     def look_up(self, actor: Actor, participant: str) -> Allocation:
         """The allocation of a participant who has one; the look-up is recorded (L06)."""
@@ -301,13 +324,14 @@ class AllocationService(SetupService):
         record = self._store.newest(ATTEMPT_KINDS, participant=participant)
         if record is None or record.kind != "confirmed":
             return None
-        form = parse_form(self._store.details(record.seq)["answers"].value.encode("utf-8"))
+        stored = self.history.details(record).get("answers")
+        answers = summary_lines(self.study, parse_form(stored.encode("utf-8"))) if stored else []
         return Summary(
             study=f"{self.study.id}  {self.study.title}",
             mode=self.mode,
             home=str(self.place.home),
             participant=participant,
-            answers=tuple(summary_lines(self.study, form)),
+            answers=tuple(answers),
             stratum=record.fields["stratum"],
             confirmed_by=self.name_of(record.fields["person"]),
             confirmed_at=record.time,

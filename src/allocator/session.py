@@ -19,7 +19,7 @@ from allocator.criterion import StudyError
 from allocator.envelope import context, open_sealed
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.history import History
-from allocator.home import StudyPlace, sync_folder
+from allocator.home import StudyPlace, inside_git, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.sqlite_store import SqliteStore
@@ -83,6 +83,12 @@ class StudySession:
                     f"{place.study_file.name} was changed after the study was opened",
                     "Put the original file back: its fingerprint is in record 0. Nothing was done.",
                     {"expected": opening.fields.get("fingerprint"), "found": study.fingerprint.hex()},
+                )
+            if opening.fields.get("mode") == "production" and inside_git(place.home):
+                raise Refused(
+                    "inside-git",
+                    f"{shown(str(place.home))} is now inside a git work tree: a checkout turns back time",
+                    "Move the home out of the work tree, or take the .git folder away.",
                 )
         except BaseException:
             store.close()
@@ -154,8 +160,15 @@ class StudySession:
         """A person's id with the name given when added."""
         for record in self._store.records(("study-opened", "person-added")):
             if record.fields.get("added", record.fields["person"]) == person_id:
-                return f"{person_id} ({self._store.details(record.seq)['name'].value})"
+                return f"{person_id} ({self._name_in(record)})"
         return person_id
+
+    def _name_in(self, record: Record) -> str:
+        """The name in a record; it may have been removed, and never fails what is shown after a commit."""
+        try:
+            return self.history.details(record).get("name", "name removed")
+        except EvidenceError:
+            return "name changed after it was signed"
 
     def records(self, *, follow: bool = False, pause: Callable[[float], None] = time.sleep) -> Iterator[Record]:
         """All records in order; with `follow` waits for further ones, without end."""
@@ -174,7 +187,8 @@ class StudySession:
 
     def private_details(self, seq: int) -> dict[str, str]:
         """The private details of one record, by name."""
-        return {name: detail.value for name, detail in self._store.details(seq).items()}
+        record = self._store.record(seq)
+        return self.history.details(record) if record else {}
 
     def status(self) -> dict[str, Any]:
         """State and counts; no arm totals, block sizes, positions or list length (C03)."""

@@ -96,7 +96,11 @@ class SetupService(StudySession):
             )
         if person.enrolled:
             self._writer.write_failure(person_id, "person-enrolled", "enrolled-already")
-            raise Refused("enrolled-already", f"{person_id} is enrolled already", "Sign with your passphrase.")
+            raise Refused(
+                "enrolled-already",
+                f"{person_id} is enrolled already",
+                "If it was not you who enrolled, tell the sponsor and the auditor at once: somebody used your code.",
+            )
         code = code.strip().upper()
         well_formed = code.isascii() and len(code) <= 40
         if not well_formed or code_digest(self.study.fingerprint, person_id, code) != person.code_digest:

@@ -18,6 +18,7 @@ from typing import Any
 from allocator.canonical import CanonicalError, parse_strict
 from allocator.errors import EvidenceError, StorageError
 from allocator.log import GENESIS, MAX_BODY, Detail, Record
+from allocator.store import Stored
 
 BUSY_SECONDS = 10.0
 _COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
@@ -145,6 +146,13 @@ class SqliteStore:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
             for row in rows:
                 yield _record(*row)
+
+    def rows(self, since: int) -> Iterator[Stored]:
+        """What is stored of each record."""
+        sql = "SELECT seq, prev, CAST(body AS BLOB), kind, participant, stratum, position FROM record NOT INDEXED"
+        with _translated(self._path):
+            for row in self._connection.execute(f"{sql} WHERE seq >= ? ORDER BY seq", (since,)):
+                yield Stored(*row)
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""

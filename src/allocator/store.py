@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from allocator.log import Detail, Record
+
+
+class Stored(NamedTuple):
+    """One record as stored, with the guard columns beside its body."""
+
+    seq: int
+    prev: bytes
+    body: bytes
+    kind: str
+    participant: str | None
+    stratum: str | None
+    position: int | None
 
 
 class Store(Protocol):
@@ -43,6 +55,9 @@ class Store(Protocol):
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
     ) -> Iterator[Record]:
         """Records in order from seq `since` on; of these kinds and this participant where given."""
+
+    def rows(self, since: int) -> Iterator[Stored]:
+        """What is stored of each record from seq `since` on, unparsed: for following the chain."""
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record by name; empty when it has none."""

@@ -24,6 +24,8 @@ from allocator.store import Store
 from allocator.study import Study
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
+# What stands on everything before it. A look-up, a pause or an unblinding must not wait for a log to be mended.
+NEED_WHOLE_LOG = ("generated", "granted", "activated", "resumed", "confirmed", "allocated")
 NEED_SEALED = ("confirmed", "allocated")  # kinds whose rules look into the sealed schedule
 
 
@@ -149,6 +151,8 @@ class RecordWriter:
         seq, prev, mode = last.seq + 1, last.hash, opening.fields["mode"]
         record, details = make_record(draft, seq, prev, now, mode, actor, role, self._entropy)
         # a look-up, a pause or an unblinding must not fail for a sealed schedule that is damaged or away
+        if draft.kind in NEED_WHOLE_LOG:
+            self.history.follow()
         sealed = self._sealed() if draft.kind in NEED_SEALED else None
         case = Case(
             study=self._study,
@@ -177,6 +181,7 @@ class RecordWriter:
             self._notify(f"the refusal could not be recorded: {error.message}")
 
     def _advance_head(self, record: Record) -> None:
+        self.history.wrote(record)
         try:
             self._keys.write_head(record.seq, record.hash)
         except OSError as error:

@@ -167,8 +167,6 @@ def _fault(error: BaseException) -> AllocatorError:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
             return InputError("path", f"{error.strerror}{where}", "Check what was typed. Nothing was done.")
         return StorageError("unavailable", f"{error.strerror or type(error).__name__}{where}", "Ask again.")
-    if os.environ.get("ALLOCATOR_TRACEBACK"):
-        raise error
     return EvidenceError(
         "fault",
         f"a fault in the program: {type(error).__name__}: {shown(str(error))[:300]}",

@@ -130,7 +130,8 @@ STATE_WORDS = {
 
 def _history_line(entry: dict[str, Any], zone: ZoneInfo) -> str:
     asked = f"{entry['action']}: {entry['cause']}" if "cause" in entry else ""
-    return f"  {local_time(_time(entry), zone)}  {entry['kind']:<23} {entry['person'] or '-':<8} {asked}".rstrip()
+    when, person = local_time(_time(entry), zone), entry["person"] or "-"
+    return f"  {entry['seq']:>5}  {when}  {entry['kind']:<23} {person:<8} {asked}".rstrip()
 
 
 def show_allocation(call: Call, service: AllocationService, allocation: Allocation, banner: str) -> None:
