@@ -291,7 +291,7 @@ def test_k25_counts_participants_in_each_stratum() -> None:
 
 def test_the_design_of_other_arms_is_refused() -> None:
     other = replace(DESIGN, ratio=(("A", 1), ("B", 1)))
-    with pytest.raises(InputError, match="ratio names"):
+    with pytest.raises(InputError, match="design names"):
         check_protocol(STUDY, REGISTRY, other)
 
 

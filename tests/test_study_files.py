@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocator.criterion import StudyError
+from allocator.criterion import Criterion, StudyError
 from allocator.errors import FileProblems
 from allocator.study import Study
 from allocator.toml_files import read_design, read_study
@@ -134,7 +134,6 @@ def test_errors_are_sorted_by_line() -> None:
         ('unit = "{copies}/mL"', "unit = 5", "a string, or a list of strings"),
         ('pass = "<= II"', 'pass = "<= V"', "is not in codes"),
         ('pass = "18..70"', 'pass = "70..18"', "holds no value"),
-        ('needs = ["uln", "date"]', 'needs = ["date"]', "upper limit of normal"),
         ('needs = ["specimen", "date"]', 'needs = ["specimen"]', "an age limit needs a date"),
         ('criterion = "I0-SEX", answer = "M"', 'criterion = "I0-SEKS", answer = "M"', "no other criterion"),
         ('criterion = "I0-SEX", answer = "M"', 'criterion = "I0-SEX", answer = "male"', "no answer of I0-SEX"),
@@ -189,3 +188,35 @@ def test_a_damaged_file_reads_or_is_refused(patch: str, at: int, cut: int) -> No
 def test_tables_that_are_none_are_a_study_error() -> None:
     with pytest.raises(StudyError):
         Study.from_tables({"format": "allocator-study/1", "study": 5})
+
+
+def test_every_error_of_the_study_table_stands_in_one_list() -> None:
+    wrong = SOURCE.replace('masking = "none"', 'masking = "double"').replace(
+        "confirmation_hours = 72", "confirmation_hours = 0"
+    )
+    wrong = wrong.replace("Asia/Shanghai", "Asia/Shangai").replace("enrollment = 10", "enrollment = -1")
+    wrong = wrong.replace('pass = "> 1000"', 'pass = "above"').replace('type = "experimental"', 'type = "experimentl"')
+    with pytest.raises(FileProblems) as found:
+        read_study("study.toml", wrong.encode())
+    said = {problem.field: problem.message for problem in found.value.problems}
+    assert len(said) == 6
+    assert "did you mean 'Asia/Shanghai'?" in said["study.time_zone"]
+    assert "did you mean 'experimental'?" in said["arm.0.type"]
+
+
+def test_every_error_of_a_design_stands_in_one_list() -> None:
+    design = (
+        b'format = "allocator-design/1"\nmethod = "blocks"\nblock_sizes = [3, -1]\nlength = 0\n[ratio]\nA = 1\nB = 1\n'
+    )
+    with pytest.raises(FileProblems) as found:
+        read_design("design.toml", design)
+    assert [problem.field for problem in found.value.problems] == ["method", "block_sizes", "block_sizes", "length"]
+
+
+def test_a_study_that_names_no_codes_has_the_usual_closed_lists() -> None:
+    criterion = {"id": "C1", "category": "inclusion", "text": "t", "source": "s", "datum": "d"}
+    result = Criterion.from_table({**criterion, "type": "code", "pass": ["POSITIVE"]})
+    assert result.codes == ("POSITIVE", "NEGATIVE", "INDETERMINATE")
+    assert Criterion.from_table({**criterion, "type": "ordinal", "pass": "<= II"}).passing_codes == ("none", "I", "II")
+    assert Criterion.from_table({**criterion, "type": "code", "pass": ["F", "M"]}).codes == ("F", "M")
+    assert Criterion.from_table({**criterion, "type": "ratio", "unit": "U/L", "pass": "<= 3"}).needs == ("uln",)

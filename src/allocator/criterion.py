@@ -13,6 +13,8 @@ from allocator.text import is_identifier, is_number, text_fault
 
 CATEGORIES = ("inclusion", "exclusion")
 CRITERION_TYPES = ("quantity", "code", "yes-no", "ordinal", "ratio")
+NYHA = ("none", "I", "II", "III", "IV")
+RESULTS = ("POSITIVE", "NEGATIVE", "INDETERMINATE")
 NEEDS = ("text", "specimen", "date", "uln")
 
 _LIMIT = re.compile(r"(>=|<=|>|<) ?(-?[0-9][0-9.]*)", re.ASCII)
@@ -78,8 +80,11 @@ class Criterion:
     def from_table(cls, table: dict[str, Any]) -> Criterion:
         """Build from one ``[[criterion]]`` table."""
         unit = table.get("unit", ())
-        rule = table["pass"]
+        rule = table["pass"] if isinstance(table["pass"], str) else tuple(table["pass"])
         exempt = table.get("not_applicable")
+        needs = tuple(table.get("needs", ()))
+        if table["type"] == "ratio" and "uln" not in needs:
+            needs = (*needs, "uln")  # a ratio is always to the upper limit of normal
         return cls(
             id=table["id"],
             category=table["category"],
@@ -88,10 +93,10 @@ class Criterion:
             datum=table["datum"],
             type=table["type"],
             units=(unit,) if isinstance(unit, str) else tuple(unit),
-            pass_rule=rule if isinstance(rule, str) else tuple(rule),
-            needs=tuple(table.get("needs", ())),
+            pass_rule=rule,
+            needs=needs,
             max_age_days=table.get("max_age_days"),
-            codes=tuple(table.get("codes", ())),
+            codes=tuple(table.get("codes", _usual_codes(table["type"], rule))),
             whole_number=table.get("whole_number", False),
             summary=table.get("summary", False),
             not_applicable=(exempt["criterion"], exempt["answer"]) if exempt else None,
@@ -145,6 +150,16 @@ class Criterion:
         if self.needs or self.units:
             return ()
         return tuple(code for code in self.passing_codes if code not in ("UNKNOWN", "NA"))
+
+
+def _usual_codes(criterion_type: str, rule: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The closed list of a criterion that names none: NYHA classes, test results, or what passes and nothing else."""
+    if criterion_type == "ordinal":
+        return NYHA
+    if criterion_type != "code":
+        return ()
+    passing = (rule,) if isinstance(rule, str) else rule
+    return RESULTS if set(passing) <= set(RESULTS) else passing
 
 
 def _check_quantity(criterion: Criterion) -> None:
@@ -208,7 +223,15 @@ def require_text(field_name: str, value: str, *, limit: int = 500) -> None:
 def require_choice(field_name: str, value: str, choices: tuple[str, ...]) -> None:
     """StudyError unless the value is one of the choices."""
     if value not in choices:
-        raise StudyError(field_name, f"{value!r} is none of {', '.join(choices)}")
+        raise StudyError(field_name, f"{value!r} is none of {', '.join(choices)}{nearest(value, choices)}")
+
+
+def nearest(value: str, known: Sequence[str]) -> str:
+    """The nearest right name, as the end of a sentence; "" when none is near."""
+    import difflib  # only an error needs it
+
+    close = difflib.get_close_matches(value, known, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def require_unique(field_name: str, values: Sequence[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from allocator.canonical import canonical_bytes, tag
+from allocator.criterion import nearest
 from allocator.errors import InputError
 from allocator.study import Study
 
@@ -42,23 +44,33 @@ class RandomizationDesign:
     ratio: tuple[tuple[str, int], ...]
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise DesignError("method", f"{self.method!r} is no method of this version; known: {', '.join(METHODS)}")
-        if not 1 <= self.length <= MAX_LENGTH:
-            raise DesignError("length", f"{self.length} is outside 1..{MAX_LENGTH}")
-        if not self.ratio:
-            raise DesignError("ratio", "no arm has a share")
-        for code, share in self.ratio:
+        for fault in self.faults(self.method, self.block_sizes, self.length, self.ratio):
+            raise fault
+
+    @staticmethod
+    def faults(
+        method: str, block_sizes: tuple[int, ...], length: int, ratio: tuple[tuple[str, int], ...]
+    ) -> Iterator[DesignError]:
+        """Every rule that these values break."""
+        if method not in METHODS:
+            yield DesignError("method", f"{method!r} is no method of this version; known: {', '.join(METHODS)}")
+        if not 1 <= length <= MAX_LENGTH:
+            yield DesignError("length", f"{length} is outside 1..{MAX_LENGTH}")
+        if not ratio:
+            yield DesignError("ratio", "no arm has a share")
+        for code, share in ratio:
             if not 1 <= share <= MAX_RATIO:
-                raise DesignError(f"ratio.{code}", f"{share} is outside 1..{MAX_RATIO}; ratios are whole numbers")
-        if not self.block_sizes:
-            raise DesignError("block_sizes", "at least one block size is needed")
-        if list(self.block_sizes) != sorted(set(self.block_sizes)):
-            raise DesignError("block_sizes", "sizes must be different from each other")
-        for index, size in enumerate(self.block_sizes):
-            if not self.ratio_sum <= size <= MAX_BLOCK or size % self.ratio_sum:
-                wanted = f"a multiple of {self.ratio_sum} (the sum of the ratio) up to {MAX_BLOCK}"
-                raise DesignError(f"block_sizes.{index}", f"{size} is not {wanted}")
+                yield DesignError(f"ratio.{code}", f"{share} is outside 1..{MAX_RATIO}; ratios are whole numbers")
+        if not block_sizes:
+            yield DesignError("block_sizes", "at least one block size is needed")
+        if len(set(block_sizes)) != len(block_sizes):
+            yield DesignError("block_sizes", "sizes must be different from each other")
+        least = sum(share for _, share in ratio)
+        if all(share >= 1 for _, share in ratio):
+            for size in block_sizes:
+                if least and not (least <= size <= MAX_BLOCK and size % least == 0):
+                    wanted = f"a multiple of {least} (the sum of the ratio) up to {MAX_BLOCK}"
+                    yield DesignError("block_sizes", f"{size} is not {wanted}")
 
     @property
     def ratio_sum(self) -> int:
@@ -93,9 +105,12 @@ class RandomizationDesign:
         shares = dict(self.ratio)
         codes = [arm.code for arm in study.arms]
         if set(shares) != set(codes):
+            strange = [f"{code!r}{near}" for code in shares if code not in codes and (near := nearest(code, codes))]
+            said = f" ({', '.join(strange)})" if strange else ""
             raise InputError(
                 "design-not-for-study",
-                f"ratio names {', '.join(sorted(shares))}; the arms of {study.id} are {', '.join(codes)}",
+                f"[ratio] of the design names {', '.join(sorted(shares))}{said}; the arms of {study.id} are "
+                f"{', '.join(codes)}",
                 "Give every arm of the study a whole number in [ratio], and nothing else.",
             )
         return RandomizationDesign(

@@ -124,19 +124,19 @@ def _today(study: Study, now: datetime) -> date:
 
 
 def summary_lines(study: Study, form: AnswersForm) -> list[tuple[str, str]]:
-    """(datum, answer) of the criteria marked `summary`: what the pharmacist sees before an allocation."""
-    lines = []
-    for criterion in study.criteria:
-        if criterion.summary:
-            answer = form.answers.get(criterion.id, Answer())
-            unit = f" {_unit_word(answer.unit)}" if answer.unit else ""
-            lines.append(
-                (
-                    criterion.datum,
-                    f"{shortened(answer.value)}{unit}" if answer.value.strip() else "not answered",
-                )
-            )
-    return lines
+    """(datum, answer) of what the pharmacist sees before an allocation: the criteria marked `summary`.
+
+    A study that marks none shows those whose datum is an age or a sex.
+    """
+    marked = [criterion for criterion in study.criteria if criterion.summary]
+    usual = [c for c in study.criteria if c.datum.lower().startswith(("age", "sex"))]
+    return [(criterion.datum, _in_short(form.answers.get(criterion.id, Answer()))) for criterion in marked or usual]
+
+
+def _in_short(answer: Answer) -> str:
+    if not answer.value.strip():
+        return "not answered"
+    return shortened(answer.value) + (f" {_unit_word(answer.unit)}" if answer.unit else "")
 
 
 def _result(criterion: Criterion, answers: dict[str, Answer], today: date) -> CriterionResult:

@@ -8,13 +8,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from allocator.canonical import canonical_bytes, tag
-from allocator.criterion import Criterion, StudyError, require_choice, require_identifier, require_text, require_unique
+from allocator.criterion import (
+    Criterion,
+    StudyError,
+    nearest,
+    require_choice,
+    require_identifier,
+    require_text,
+    require_unique,
+)
 from allocator.text import is_identifier
 
 FORMAT = "allocator-study/1"
@@ -177,7 +186,7 @@ class Study:
                 raise StudyError("format", f"{tables['format']!r} is not {FORMAT!r}")
             head = tables["study"]
             return cls(
-                **{name: head[name] for name in HEAD_FIELDS},
+                **{name: head[name] for name in HEAD_CHECKS},
                 arms=tuple(Arm.from_table(t) for t in tables["arm"]),
                 factors=tuple(Factor.from_table(t) for t in tables.get("factor", ())),
                 criteria=tuple(Criterion.from_table(t) for t in tables["criterion"]),
@@ -190,7 +199,7 @@ class Study:
         """The canonical object: every field, defaults included (docs/spec.md §2)."""
         return {
             "format": FORMAT,
-            **{name: getattr(self, name) for name in HEAD_FIELDS},
+            **{name: getattr(self, name) for name in HEAD_CHECKS},
             "arms": [arm.plain() for arm in self.arms],
             "factors": [factor.plain() for factor in self.factors],
             "criteria": [criterion.plain() for criterion in self.criteria],
@@ -224,18 +233,6 @@ class Study:
         return next((c for c in self.criteria if c.id == criterion_id), None)
 
 
-HEAD_FIELDS = (
-    "id",
-    "title",
-    "protocol_version",
-    "masking",
-    "enrollment",
-    "participant",
-    "time_zone",
-    "confirmation_hours",
-)
-
-
 def stratum_label(stratum: dict[str, str]) -> str:
     """Canonical JSON of {factor: level}; ``{}`` when there is no factor (formats.md, stream of a stratum)."""
     return canonical_bytes(stratum).decode("utf-8")
@@ -243,20 +240,35 @@ def stratum_label(stratum: dict[str, str]) -> str:
 
 def check_head(study: Study) -> None:
     """The rules of the ``[study]`` table; raises StudyError for the first one broken."""
-    require_identifier("id", study.id)
-    require_text("title", study.title)
-    require_text("protocol_version", study.protocol_version, limit=40)
-    if study.masking not in MASKINGS:
-        raise StudyError("masking", f'{study.masking!r} is not yet supported; only "none" (open label) is')
-    if not 1 <= study.enrollment <= 1_000_000:
-        raise StudyError("enrollment", f"{study.enrollment} is outside 1..1000000")
-    if not 1 <= study.confirmation_hours <= 24 * 90:
-        raise StudyError("confirmation_hours", f"{study.confirmation_hours} is outside 1..2160")
-    check_participant_pattern(study.participant)
+    for name, check in HEAD_CHECKS.items():
+        check(getattr(study, name))
+
+
+def check_masking(masking: str) -> None:
+    """StudyError for any masking but the one this version supports."""
+    if masking not in MASKINGS:
+        raise StudyError("masking", f'{masking!r} is not yet supported; only "none" (open label) is')
+
+
+def check_enrollment(enrollment: int) -> None:
+    """StudyError outside 1..1,000,000."""
+    if not 1 <= enrollment <= 1_000_000:
+        raise StudyError("enrollment", f"{enrollment} is outside 1..1000000")
+
+
+def check_confirmation_hours(hours: int) -> None:
+    """StudyError outside 1..2160 (90 days)."""
+    if not 1 <= hours <= 24 * 90:
+        raise StudyError("confirmation_hours", f"{hours} is outside 1..2160")
+
+
+def check_time_zone(name: str) -> None:
+    """StudyError unless the name is one of the IANA time zone database."""
     try:
-        ZoneInfo(study.time_zone)
+        ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise StudyError("time_zone", f"{study.time_zone!r} is no IANA time zone, such as Asia/Shanghai") from error
+        known = sorted(available_timezones())
+        raise StudyError("time_zone", f"{name!r} is no IANA time zone{nearest(name, known)}") from error
 
 
 def check_participant_pattern(pattern: str) -> None:
@@ -304,3 +316,15 @@ def _check_exemption(study: Study, criterion_id: str, other_id: str, answer: str
     if answer not in choices:
         message = f"{criterion_id}: {answer!r} is no answer of {other_id} ({', '.join(choices) or 'a number'})"
         raise StudyError("criterion.not_applicable", message)
+
+
+HEAD_CHECKS: dict[str, Callable[[Any], None]] = {
+    "id": partial(require_identifier, "id"),
+    "title": partial(require_text, "title"),
+    "protocol_version": partial(require_text, "protocol_version", limit=40),
+    "masking": check_masking,
+    "enrollment": check_enrollment,
+    "participant": check_participant_pattern,
+    "time_zone": check_time_zone,
+    "confirmation_hours": check_confirmation_hours,
+}

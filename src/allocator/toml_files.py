@@ -16,9 +16,9 @@ from parse_errors import toml_source_map
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allocator.criterion import Criterion, StudyError
-from allocator.design import DesignError, RandomizationDesign
+from allocator.design import RandomizationDesign
 from allocator.errors import FileProblems, Problem
-from allocator.study import Arm, Factor, Question, Study
+from allocator.study import HEAD_CHECKS, Arm, Factor, Question, Study
 from allocator.text import shown
 
 MAX_FILE = 1 << 20  # 1 MiB
@@ -121,10 +121,11 @@ def read_design(name: str, data: bytes) -> RandomizationDesign:
     problems = _shape_problems(name, text, tables, _DesignFile)
     if problems:
         raise FileProblems("design-file", problems)
-    try:
-        return RandomizationDesign.from_tables(tables)
-    except DesignError as error:
-        raise FileProblems("design-file", [_problem(name, text, error.field, str(error))]) from error
+    ratio, sizes = tuple(tables["ratio"].items()), tuple(tables["block_sizes"])
+    faults = RandomizationDesign.faults(tables["method"], sizes, tables["length"], ratio)
+    if problems := [_problem(name, text, fault.field, str(fault)) for fault in faults]:
+        raise FileProblems("design-file", problems)
+    return RandomizationDesign.from_tables(tables)
 
 
 def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
@@ -207,6 +208,11 @@ def _table_of(path: str) -> str:
 def _rule_problems(name: str, text: str, tables: dict[str, Any], misshapen: set[str]) -> list[Problem]:
     """Well-shaped tables that break a rule of their own; the study's rules when no table has an error."""
     problems: list[Problem] = []
+    for key, check in HEAD_CHECKS.items() if "study" not in misshapen else ():
+        try:
+            check(tables["study"][key])
+        except StudyError as error:
+            problems.append(_problem(name, text, f"study.{error.field}", str(error)))
     builders: dict[str, Callable[[dict[str, Any]], object]] = {
         "arm": Arm.from_table,
         "factor": Factor.from_table,
