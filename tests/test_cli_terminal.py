@@ -189,6 +189,8 @@ def test_confirm_asks_each_criterion_in_the_protocols_words(
 ) -> None:
     form = parse_form(site.desk.joinpath(site.form(name)).read_bytes())
     terminal = seat("--as", "IN", "confirm", "P-003")
+    terminal.asked("Passphrase of IN: ")
+    terminal.types(PASSPHRASE)
     criteria = support.study().criteria
     for number, criterion in enumerate(criteria, start=1):
         terminal.asked(f"{number}/{len(criteria)}  {criterion.category}  {criterion.id}")
@@ -197,8 +199,6 @@ def test_confirm_asks_each_criterion_in_the_protocols_words(
                                       if (v := getattr(form.answers[criterion.id], k)) is not None})  # fmt: skip
     terminal.asked("Date and time of consent")
     terminal.types(form.consent)
-    terminal.asked("Passphrase of IN: ")
-    terminal.types(PASSPHRASE)
     assert terminal.ends() == (0 if eligible else 1)
 
     from_file = site.typed(f"--json --as IN confirm P-004 --answers answers/{name}.json").result
@@ -221,13 +221,13 @@ def _answer(terminal: Terminal, criterion: Criterion, fields: dict[str, str]) ->
 
 def test_a_blank_form_at_the_terminal_never_qualifies(site: Site, seat: type[Terminal]) -> None:
     terminal = seat("--as", "IN", "confirm", "P-003")
+    terminal.asked("Passphrase of IN: ")
+    terminal.types(PASSPHRASE)
     for criterion in support.study().criteria:
         terminal.asked(criterion.datum)
         terminal.types("")
     terminal.asked("Date and time of consent")
     terminal.types("")
-    terminal.asked("Passphrase of IN: ")
-    terminal.types(PASSPHRASE)
     assert terminal.ends() == 1
     assert site.kinds()[-1] == "screen-failed"
 
@@ -235,10 +235,14 @@ def test_a_blank_form_at_the_terminal_never_qualifies(site: Site, seat: type[Ter
 def test_an_interrupted_form_records_nothing(site: Site, seat: type[Terminal]) -> None:
     before = site.kinds()
     terminal = seat("--as", "IN", "confirm", "P-003")
-    terminal.asked("1/")
-    terminal.asked(": ")
+    terminal.asked("Passphrase of IN: ")
+    terminal.types(PASSPHRASE)
+    terminal.asked("age in years: ")
     terminal.types("45")
-    terminal.asked("2/")
+    terminal.asked("sex [F/M/U]: ")
+    terminal.types("45")  # a slip of the finger is asked again, it is no refusal
+    terminal.asked("45 is not an answer here: one of F, M, U.")
+    terminal.asked("sex [F/M/U]: ")
     terminal.presses(b"\x03")
     assert terminal.ends() == 130
     assert site.kinds() == before
@@ -317,3 +321,14 @@ def test_nothing_typed_at_a_prompt_becomes_json(seat: type[Terminal]) -> None:
     assert terminal.ends() == 0
     with os.fdopen(reader) as output:
         assert json.load(output)["number"] == 2
+
+
+@pytest.mark.requirement("A07")
+def test_nobody_fills_in_a_form_that_would_not_be_taken(site: Site, seat: type[Terminal]) -> None:
+    terminal = seat("--as", "IN", "confirm", "P-001")  # allocated already
+    terminal.asked("Passphrase of IN: ")
+    terminal.types(PASSPHRASE)
+    assert terminal.ends() == 1
+    assert "P-001 is already allocated" in terminal.screen
+    assert "1/24" not in terminal.screen
+    assert site.kinds()[-1] == "refused"

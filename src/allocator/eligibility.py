@@ -23,6 +23,7 @@ from allocator.study import Study
 from allocator.text import is_number, text_fault
 
 __all__ = [
+    "UNIT_WORDS",
     "Answer",
     "AnswersForm",
     "CriterionResult",
@@ -42,7 +43,7 @@ _MOMENT = re.compile(
 )
 # a limit and an upper limit of normal have at most 24 digits each: their product fits and is never rounded
 _EXACT = Context(prec=64, traps=[Inexact])
-_UNIT_WORDS = {"a": "years", "mo": "months", "d": "days"}
+UNIT_WORDS = {"a": "years", "mo": "months", "d": "days"}
 _NEED_WORDS = {"text": "a text", "specimen": "the specimen", "date": "the date of the result"}
 _COMPARE: dict[str, tuple[Callable[[Decimal, Decimal], bool], str]] = {
     ">": (operator.gt, "more than"),
@@ -339,7 +340,7 @@ def _no_criterion(name: str, answer: Answer, known: set[str]) -> CriterionResult
 
 
 def _unit_word(unit: str) -> str:
-    return _UNIT_WORDS.get(unit) or shortened(unit)
+    return UNIT_WORDS.get(unit) or shortened(unit)
 
 
 def _display(answer: Answer) -> str:

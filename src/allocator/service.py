@@ -104,6 +104,30 @@ class AllocationService(SetupService):
         record = self._writer.write(actor, "confirmed", build, participant=participant)
         return record, outcome[-1]
 
+    def check_confirm(
+        self,
+        actor: Actor,
+        participant: str,
+        stratum: Mapping[str, str],
+        *,
+        rescreen: bool,
+        correcting: int | None,
+        reason: str,
+    ) -> None:
+        """Whether a form would be taken at all, asked before a person fills it in; a refusal is recorded. Refused."""
+        self.require_participant(participant)
+        try:
+            self._writer.check_role(actor, "confirmed")
+            allocation.check_state("confirmed", self.history.state)
+            allocation.stratum_of(dict(stratum), self.study.strata)
+            previous = self.history.allocation(participant)
+            allocation.check_unallocated(participant, previous.seq if previous else None)
+            self._attempt(participant, rescreen=rescreen, correcting=correcting, reason=bool(reason))
+            self._granted_key(actor, self._required_sealed())
+        except Refused as refusal:
+            self._writer.refuse(actor, "confirmed", refusal, participant)
+            raise
+
     def _attempt(self, participant: str, *, rescreen: bool, correcting: int | None, reason: bool) -> dict[str, Any]:
         previous = self.history.latest_attempt(participant)
         if rescreen:

@@ -93,6 +93,11 @@ class RecordWriter:
             self._advance_head(record)
         return record
 
+    def refuse(self, actor: Actor, action: str, refusal: Refused, participant: str | None) -> None:
+        """Record a refusal that was found before the act was tried."""
+        with self._keys.lock():
+            self._record_refusal(actor, action, refusal, participant)
+
     def write_failure(self, person: str | None, action: str, failure: str) -> None:
         """Record a failed attempt, unsigned: nobody proved who they are."""
         with self._keys.lock():

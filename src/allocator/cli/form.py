@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from allocator.criterion import Criterion
-from allocator.eligibility import Answer, AnswersForm
+from allocator.eligibility import UNIT_WORDS, Answer, AnswersForm
 from allocator.study import Study
-from allocator.text import shown
+from allocator.text import is_number, shown
 
 _ASKED = {
     "text": "Which (name it)",
@@ -32,7 +32,7 @@ def ask_form(study: Study, participant: str) -> AnswersForm:
 
 
 def _ask(criterion: Criterion) -> Answer:
-    value = _line(f"      {shown(criterion.datum)}{_choices(criterion)}")
+    value = _value(criterion)
     unit = criterion.units[0] if len(criterion.units) == 1 and value else None
     if len(criterion.units) > 1 and value:
         unit = _line(f"      Unit ({' or '.join(criterion.units)})")
@@ -47,12 +47,27 @@ def _ask(criterion: Criterion) -> Answer:
     )
 
 
-def _choices(criterion: Criterion) -> str:
+def _value(criterion: Criterion) -> str:
+    """The answer itself, asked again while it is none that could stand there: a slip of the finger is no refusal."""
+    while True:
+        value = _line(f"      {shown(criterion.datum)}{_choices(criterion)}")
+        listed = _listed(criterion)
+        if not value or value in listed or (not listed and is_number(value)) or value == "UNKNOWN":
+            return value
+        wanted = f"one of {', '.join(listed)}" if listed else "a number such as 45 or 0.5, or UNKNOWN"
+        click.echo(f"      {shown(value[:40])} is not an answer here: {wanted}.", err=True)
+
+
+def _listed(criterion: Criterion) -> tuple[str, ...]:
     if criterion.type == "yes-no":
-        return " [Y/N/UNKNOWN/NA]" if criterion.not_applicable else " [Y/N/UNKNOWN]"
-    if criterion.codes:
-        return f" [{'/'.join(criterion.codes)}]"
-    return f" in {' or '.join(criterion.units)}"
+        return ("Y", "N", "UNKNOWN", *(("NA",) if criterion.not_applicable else ()))
+    return criterion.codes
+
+
+def _choices(criterion: Criterion) -> str:
+    if listed := _listed(criterion):
+        return f" [{'/'.join(listed)}]"
+    return f" in {' or '.join(UNIT_WORDS.get(unit, unit) for unit in criterion.units)}"
 
 
 def _line(prompt: str) -> str:

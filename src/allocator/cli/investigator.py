@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,18 +47,22 @@ def confirm(
     with call.service() as service:
         service.require_participant(participant)
         levels = parse_stratum(stratum, service.study)
-        form = _form(call, service.study, participant, answers)
+        given = _form(call, answers)
         actor = call.actor(service, "confirmed")
-        record, judgement = service.confirm(
-            actor, participant, form, levels, rescreen=rescreen, correcting=correcting, reason=reason
-        )
+        how: dict[str, Any] = {"rescreen": rescreen, "correcting": correcting, "reason": reason}
+        if given is None:  # nobody answers 24 questions for a form that would not be taken
+            service.check_confirm(actor, participant, levels, **how)
+        form = given or _asked(service.study, participant)
+        record, judgement = service.confirm(actor, participant, form, levels, **how)
         hours = service.study.confirmation_hours
+        full = service.history.allocated >= service.study.enrollment
     result = {"participant": participant, **judgement.as_json(), "record": record_json(record)}
-    call.show(result, _words(participant, judgement, record.seq, hours))
+    call.show(result, _words(participant, judgement, record.seq, hours, full=full))
     return 0 if judgement.eligible else 1
 
 
-def _form(call: Call, study: Study, participant: str, answers: Path | None) -> AnswersForm:
+def _form(call: Call, answers: Path | None) -> AnswersForm | None:
+    """The form of the file given; None when it is to be asked for on the terminal."""
     from allocator.eligibility import parse_form
     from allocator.home import read_input
 
@@ -68,13 +72,22 @@ def _form(call: Call, study: Study, participant: str, answers: Path | None) -> A
         raise InputError(
             "no-answers", "the form is not given and there is no terminal to ask on", "Add --answers FILE."
         )
+    return None
+
+
+def _asked(study: Study, participant: str) -> AnswersForm:
     from allocator.cli.form import ask_form
 
     return ask_form(study, participant)
 
 
-def _words(participant: str, judgement: Judgement, seq: int, hours: int) -> str:
+def _words(participant: str, judgement: Judgement, seq: int, hours: int, *, full: bool) -> str:
     failed = [c for c in (judgement.consent, *judgement.criteria) if not c.met]
+    if not failed and full:
+        return (
+            f"{participant} is eligible: consent and all {len(judgement.criteria)} criteria met.  [record {seq}]\n"
+            "Enrolment is complete, though: a request for allocation will be refused. Tell the sponsor."
+        )
     if not failed:
         return (
             f"{participant} is eligible: consent and all {len(judgement.criteria)} criteria met.  [record {seq}]\n"
