@@ -48,6 +48,9 @@ def test_many_processes_allocate_without_duplicate_or_gap(trials: TrialFactory) 
     lines = [line for worker in workers for line in finish_worker(worker) if "participant" in line]
     assert {line.get("error", "busy") for line in lines} == {"busy"}
     told = {line["participant"]: line["number"] for line in lines if "number" in line}
+    assert (
+        len(told) >= len(everybody) // 2
+    )  # a worker that waited ten seconds may give up, most of them never wait so long
     assert check_numbers(trial, len(told)) == told
 
 

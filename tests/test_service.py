@@ -455,6 +455,7 @@ def test_an_error_frees_no_position_and_no_number(trial: Trial) -> None:
 
 
 @pytest.mark.requirement("X02")
+@pytest.mark.requirement("X05")
 @pytest.mark.parametrize(
     "what, value", [("ineligible", "viral load"), ("treatment", "GCV was given"), ("participant", "P-009")]
 )
