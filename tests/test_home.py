@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from allocator.errors import CredentialError, InputError, Refused, StorageError
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.home import StudyPlace, find_home, inside_git, read_input, studies_in, study_place, write_durably
 from allocator.keys import KeyFolder
 from allocator.opening import open_study
@@ -73,7 +73,11 @@ def test_no_home_at_all(tmp_path: Path) -> None:
 
 
 def test_a_study_without_its_log_is_not_opened(home: Path) -> None:
-    study_place(home, None).log_file.unlink()
+    place = study_place(home, None)
+    place.log_file.unlink()
+    with pytest.raises(EvidenceError, match="had a log here, and it is gone"):  # it was opened once: its head is there
+        study_place(home, None)
+    place.keys.joinpath("head").unlink()
     assert code_of(study_place, home, None) == "not-opened"
 
 
