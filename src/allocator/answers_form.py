@@ -5,7 +5,6 @@ The reader refuses what is no such form at all; `eligibility` says whether the a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -138,6 +137,8 @@ def _form_faults(document: dict[str, Any]) -> Iterator[str]:
 def _key_faults(place: str, table: Mapping[str, Any], known: tuple[str, ...]) -> Iterator[str]:
     for key in table:
         if key not in known:
+            import difflib  # only an error needs it
+
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             help_text = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             yield f"{place}{shortened(key)}: unknown field; {help_text}"

@@ -7,7 +7,6 @@ missing, blank, UNKNOWN, on no list, in another unit or out of date never passes
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable
@@ -333,6 +332,8 @@ def _moment(text: str) -> datetime | None:
 
 
 def _no_criterion(name: str, answer: Answer, known: set[str]) -> CriterionResult:
+    import difflib  # only an error needs it
+
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.3)
     help_text = f"; did you mean {close[0]}?" if close else ""
     reason = f"{shortened(name)} is no criterion of this study{help_text}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +131,8 @@ def inside_git(path: Path) -> bool:
 
 def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a whole file or nothing: temporary file, fsync, rename, fsync of the folder. StorageError otherwise."""
+    import tempfile  # not on the way of a reveal
+
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import cache, lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ _COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
 
 def schema_text() -> str:
     """The text of the one schema file."""
-    return files("allocator").joinpath("schema.sql").read_text(encoding="utf-8")
+    return Path(__file__).with_name("schema.sql").read_text(encoding="utf-8")
 
 
 def create_log(path: Path) -> None:
