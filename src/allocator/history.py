@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import replace
 from datetime import datetime
 
-from allocator.allocation import Attempt, lowest_free
+from allocator.allocation import Attempt, check_unallocated, lowest_free
 from allocator.canonical import CanonicalError, parse_strict
 from allocator.errors import EvidenceError
 from allocator.log import (
@@ -159,6 +159,11 @@ class History:
     def allocation(self, participant: str) -> Record | None:
         """The participant's allocation, or None."""
         return self.store.newest(("allocated",), participant=participant)
+
+    def check_unallocated(self, participant: str) -> None:
+        """Refused when the participant already has an allocation."""
+        record = self.allocation(participant)
+        check_unallocated(participant, record.seq if record else None)
 
     @property
     def allocated(self) -> int:

@@ -111,8 +111,7 @@ def _attempt(case: Case) -> None:
     participant = _participant(case)
     if fields["stratum"] not in case.study.strata:
         raise Refused("unknown-stratum", f"no stratum {fields['stratum']} in this study")
-    previous = history.store.newest(("allocated",), participant=participant)
-    allocation.check_unallocated(participant, previous.seq if previous else None)
+    history.check_unallocated(participant)
     allocation.check_attempt(
         participant=participant,
         previous=history.latest_attempt(participant),
@@ -156,8 +155,7 @@ def _answers(case: Case) -> str:
 
 def _withdrawn(case: Case) -> None:
     participant = _participant(case)
-    previous = case.history.allocation(participant)
-    allocation.check_unallocated(participant, previous.seq if previous else None)
+    case.history.check_unallocated(participant)
     attempt = allocation.check_withdrawal(participant, case.history.latest_attempt(participant))
     if case.record.fields["confirmation"] != attempt.seq:
         raise evidence("confirmation", f"the confirmation to withdraw is record {attempt.seq}")
@@ -167,8 +165,7 @@ def _allocated(case: Case) -> None:
     """Once a participant, in its bound position, after a confirmation that holds, as committed to."""
     fields, history = case.record.fields, case.history
     participant = _participant(case)
-    previous = history.allocation(participant)
-    allocation.check_unallocated(participant, previous.seq if previous else None)
+    history.check_unallocated(participant)
     confirmation = allocation.check_request(
         participant=participant,
         requester=fields["person"],

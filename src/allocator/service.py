@@ -84,8 +84,7 @@ class AllocationService(SetupService):
         def build(now: datetime) -> Draft:
             allocation.check_state("confirmed", self.history.state)
             chosen = allocation.stratum_of(dict(stratum), self.study.strata)
-            previous = self.history.allocation(participant)
-            allocation.check_unallocated(participant, previous.seq if previous else None)
+            self.history.check_unallocated(participant)
             attempt = self._attempt(participant, rescreen=rescreen, correcting=correcting, reason=bool(reason))
             judgement = judge(self.study, form, now)
             outcome.append(judgement)
@@ -120,8 +119,7 @@ class AllocationService(SetupService):
             self._writer.check_role(actor, "confirmed")
             allocation.check_state("confirmed", self.history.state)
             allocation.stratum_of(dict(stratum), self.study.strata)
-            previous = self.history.allocation(participant)
-            allocation.check_unallocated(participant, previous.seq if previous else None)
+            self.history.check_unallocated(participant)
             self._attempt(participant, rescreen=rescreen, correcting=correcting, reason=bool(reason))
             self._granted_key(actor, self._required_sealed())
         except Refused as refusal:
@@ -160,8 +158,7 @@ class AllocationService(SetupService):
         self.require_participant(participant)
 
         def build(_: datetime) -> Draft:
-            previous = self.history.allocation(participant)
-            allocation.check_unallocated(participant, previous.seq if previous else None)
+            self.history.check_unallocated(participant)
             attempt = allocation.check_withdrawal(participant, self.history.latest_attempt(participant))
             fields = {"participant": participant, "confirmation": attempt.seq}
             return Draft(kind="confirmation-withdrawn", fields=fields, details=reason_detail(reason))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import Call, json_text, pass_call
+from allocator.cli.call import Call, hex_32, json_text, pass_call
 from allocator.cli.pharmacist import local_time
 from allocator.errors import InputError
 from allocator.text import shown
@@ -177,21 +177,12 @@ def verify(call: Call, path: Path | None, heads: tuple[str, ...], jobs: int | No
     from allocator.verify import verify as verify_evidence
 
     place = place_of(path, call.study) if path else call.place_unchecked()
-    given = tuple(_head(text) for text in heads)
+    wanted = "--head takes 64 hexadecimal digits: the hash of a record"
+    given = tuple(hex_32(text, "head", wanted) for text in heads)
     with read_evidence(place, given) as evidence, _signature_processes(evidence.row_count, jobs) as submit:
         verdict = verify_evidence(evidence, submit=submit)
     call.show(verdict.as_json(), verdict_text(verdict, place.study))
     return 3 if verdict.verdict in ("broken", "intact-unanchored") else 0
-
-
-def _head(text: str) -> bytes:
-    try:
-        digest = bytes.fromhex(text)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise InputError("head", "--head takes 64 hexadecimal digits: the hash of a record")
-    return digest
 
 
 @contextmanager

@@ -157,6 +157,17 @@ def ask_passphrase(prompt: str, *, twice: bool = False) -> str:
     return answer
 
 
+def hex_32(text: str, code: str, message: str) -> bytes:
+    """32 bytes from 64 hexadecimal digits; InputError with this code and message otherwise."""
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise InputError(code, message)
+    return value
+
+
 def record_json(record: Any) -> dict[str, Any]:
     """The `{"seq","hash"}` of a record."""
     return {"seq": record.seq, "hash": record.hash.hex()}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from allocator.cli.call import Call, pass_call, record_json
-from allocator.errors import InputError
+from allocator.cli.call import Call, hex_32, pass_call, record_json
 
 
 @click.command()
@@ -21,7 +20,8 @@ def generate(call: Call, design_file: Path, reason: str, seeds: tuple[str, ...])
     from allocator.toml_files import MAX_FILE, read_design
 
     design = read_design(design_file.name, read_input(design_file, limit=MAX_FILE))
-    shares = [_seed(text) for text in seeds]
+    wanted = "--seed takes 64 hexadecimal digits, twice: one for each share of the seed"
+    shares = [hex_32(text, "seed", wanted) for text in seeds]
     with call.service() as service:
         record = service.generate(call.actor(service, "generated"), design, reason=reason, seeds=shares)
         strata = len(service.study.strata)
@@ -35,16 +35,6 @@ def generate(call: Call, design_file: Path, reason: str, seeds: tuple[str, ...])
         f"  the seed has two shares: {fields['holders'][0]} and {fields['holders'][1]} hold one each\n"
         f"Keep the design file where nobody who enrols can read it.",
     )
-
-
-def _seed(text: str) -> bytes:
-    try:
-        seed = bytes.fromhex(text)
-    except ValueError:
-        seed = b""
-    if len(seed) != 32:
-        raise InputError("seed", "--seed takes 64 hexadecimal digits, twice: one for each share of the seed")
-    return seed
 
 
 @click.command()
