@@ -898,10 +898,10 @@ def test_what_colluding_people_write_by_the_rules_is_not_to_be_told(forger: Forg
 
 
 @pytest.mark.requirement("A01")
-def test_a_second_allocation_is_stopped_by_the_index_and_named_behind_its_back(forger: Forger) -> None:
+def test_a_second_allocation_is_stopped_by_the_trigger_and_named_behind_its_back(forger: Forger) -> None:
     forger.confirm("P-001", 0)
     forger.allocate("P-001")
-    with pytest.raises(AllocatorError, match="UNIQUE"):
+    with pytest.raises(AllocatorError, match="one participant, one allocation"):
         forger.allocate("P-001")
     seq = forger.allocate("P-001", columns=("allocated", "P-002", "{}", 1))
     first, second = judged(forger.home).findings
@@ -1079,7 +1079,7 @@ def _body(forger: Forger, **changes: Any) -> dict[str, Any]:
     ("changes", "said"),
     [
         ({"kind": "gift"}, "kind 'gift' is no kind of this version"),
-        ({"kind": "late"}, "kind 'late' is reserved for a later version"),
+        ({"kind": "locked"}, "kind 'locked' is reserved for a later version"),
         ({"format": "allocator-record/2"}, "record format 'allocator-record/2' is not 'allocator-record/1'"),
         ({"note": "rash"}, "not expected ['note']"),
         ({"participant": "P\u2010001"}, "field participant of refused has a wrong form"),

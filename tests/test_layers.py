@@ -43,13 +43,26 @@ PURE = [
     "memory_store",
     "history",
     "case",
+    "recovery",
     "kind_rules",
     "rules",
     "verdict",
     "replay",
     "verify",
 ]
-HELD_TOGETHER = ["home", "sqlite_store", "keys", "evidence", "writer", "session", "setup", "service", "opening", "cli"]
+HELD_TOGETHER = [
+    "home",
+    "sqlite_store",
+    "keys",
+    "evidence",
+    "writer",
+    "session",
+    "setup",
+    "continuity",
+    "service",
+    "opening",
+    "cli",
+]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {
     *("os", "sys", "io", "sqlite3", "time", "random", "secrets", "pathlib", "tempfile", "shutil", "glob", "uuid"),

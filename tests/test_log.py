@@ -77,6 +77,21 @@ GOOD: dict[str, Any] = {
     "action": "allocated",
     "cause": "not-confirmed",
     "failure": "wrong-passphrase",
+    "event_time": "2026-11-20T01:30:00.000Z",
+    "told": 1,
+    "to": "P-001",
+    "from": "P-010",
+    "proposal": 7,
+    "backup": DIGEST,
+    "missing": "known",
+    "lost": {"seq": 9, "hash": DIGEST},
+    "before": "active",
+    "state": "recovering",
+    "original": {"prev": DIGEST, "body": "{}"},
+    "restored": 7,
+    "reserved": [{"stratum": {"site": "A"}, "position": 3, "participant": None}],
+    "allocated": 3,
+    "clock": "2026-11-20T01:30:00.000Z",
 }
 FOREIGN: list[Any] = [True, 1.5, -1, 2**32, {}, [1], {"x": 1}, "", "x" * 501, "\u00e9 ", ["", 1]]
 BAD_ATTEMPTS: list[Any] = [

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from allocator.errors import Refused
 from allocator.log import ALLOWED_STATES
 
+CLOCK_TOLERANCE = timedelta(seconds=5)  # so far back a time service may correct a clock without a word
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -21,6 +23,7 @@ class Attempt:
         seq: its record.
         confirmed: True for a confirmation, False for a screen failure.
         withdrawn: the confirmation was withdrawn afterwards.
+        void: the list was sealed again since, or the allocation made on it was moved to another participant.
         time: when it was recorded, UTC.
         person: who signed it.
     """
@@ -30,10 +33,16 @@ class Attempt:
     withdrawn: bool
     time: datetime
     person: str
+    void: bool = False
 
     def holds(self, now: datetime, hours: int) -> bool:
-        """True while this is a confirmation that is neither withdrawn nor older than `hours`."""
-        return self.confirmed and not self.withdrawn and now - self.time <= timedelta(hours=hours)
+        """True while this is a confirmation that is neither withdrawn, void, nor older than `hours`.
+
+        One made later than now was made by a clock that was wrong: how old it is nobody knows, so it does not hold.
+        """
+        age = now - self.time
+        fresh = -CLOCK_TOLERANCE <= age <= timedelta(hours=hours)
+        return self.confirmed and not self.withdrawn and not self.void and fresh
 
 
 def check_state(kind: str, state: str) -> None:
@@ -47,6 +56,12 @@ def check_state(kind: str, state: str) -> None:
         )
     if state == "closed":
         raise Refused("closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated.")
+    if state == "recovering":
+        raise Refused(
+            "recovering",
+            "this log was put back in time and may lack records: nothing new is allocated until that is settled",
+            "The sponsor, then the statistician, run `allocator recover`. Look-ups go on.",
+        )
     if state == "open" and "sealed" in allowed:
         raise Refused("not-sealed", "no list is sealed yet", "The statistician runs `allocator generate` first.")
     if state in ("open", "sealed") and "active" in allowed:
@@ -103,6 +118,18 @@ def check_request(
             "confirmation-withdrawn",
             f"the investigator withdrew the confirmation of {participant}",
             "Ask the investigator. Nothing was allocated.",
+        )
+    if attempt.void:
+        raise Refused(
+            "confirmation-void",
+            f"the confirmation of {participant} is of an earlier sealing, or was of an allocation that was moved",
+            "Ask the investigator to confirm again.",
+        )
+    if attempt.time - now > CLOCK_TOLERANCE:
+        raise Refused(
+            "confirmation-later",
+            f"the confirmation of {participant} was made by a clock that was ahead: its age is not known",
+            "Ask the investigator to confirm again.",
         )
     if not attempt.holds(now, hours):
         raise Refused(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,18 +15,23 @@ from allocator.allocation import Attempt, check_unallocated, lowest_free
 from allocator.canonical import CanonicalError, parse_strict
 from allocator.errors import EvidenceError
 from allocator.log import (
+    ALLOCATION_KINDS,
     ATTEMPT_KINDS,
     GENESIS,
     KINDS,
     MAX_BODY,
     PERSON_KINDS,
-    STATES,
+    SEALING_KINDS,
+    STATE_KINDS,
     Record,
     detail_commitment,
     link,
+    state_of,
 )
 from allocator.person import Person, Role, check_signature
 from allocator.store import Store, Stored
+from allocator.study import stratum_label
+from allocator.text import shown
 
 NEWEST_SIGNED = 8  # signatures checked when a log is followed: the newest ones cover all before them
 UNSIGNED = frozenset(name for name, kind in KINDS.items() if not kind.meaning)
@@ -39,6 +45,8 @@ class History:
         self._people: dict[str, Person] = {}
         self._people_at: bytes | None = None
         self._followed = (-1, GENESIS)  # the last record followed and its hash
+        self._reserved: dict[tuple[str, int], str | None] = {}
+        self._reserved_at: bytes | None = None
         self._all_allocated_below: dict[str, int] = {}  # an allocation is for good, so this only ever grows
 
     def follow(self) -> None:
@@ -58,6 +66,8 @@ class History:
             seq += 1
             if row.seq != seq or row.prev != digest or not _stands_beside_itself(row):
                 raise _changed(seq)
+            if row.kind not in KINDS:
+                raise _of_a_newer_program(seq, row.kind)
             if row.kind not in UNSIGNED:
                 newest.append(seq)
             digest = link(row.prev, row.body)
@@ -101,9 +111,9 @@ class History:
 
     @property
     def state(self) -> str:
-        """open, sealed, active, paused or closed; "none" for an empty log."""
-        record = self.store.newest(tuple(STATES))
-        return STATES[record.kind] if record else "none"
+        """open, sealed, active, paused, closed or recovering; "none" for an empty log."""
+        record = self.store.newest(STATE_KINDS)
+        return state_of(record.fields) if record else "none"
 
     @property
     def people(self) -> dict[str, Person]:
@@ -125,24 +135,25 @@ class History:
 
     @property
     def sealing(self) -> Record | None:
-        """The newest ``generated`` record, or None."""
-        return self.store.newest(("generated",))
+        """The newest ``generated`` or ``resealed`` record, or None."""
+        return self.store.newest(SEALING_KINDS)
 
-    def grant_of(self, person_id: str, sealing: str) -> Record | None:
-        """The newest grant of this sealing to this person, or None."""
+    def _grants(self) -> Iterator[Record]:
+        """The grants of the sealing: those after it, for each sealing has keys of its own."""
+        newest = self.sealing
+        return self.store.records(("granted",), since=newest.seq) if newest else iter(())
+
+    def grant_of(self, person_id: str) -> Record | None:
+        """The newest grant of the sealing to this person, or None."""
         found = None
-        for record in self.store.records(("granted",)):
-            if record.fields["grantee"] == person_id and record.fields["sealing"] == sealing:
+        for record in self._grants():
+            if record.fields["grantee"] == person_id:
                 found = record
         return found
 
-    def granted(self, role: Role, sealing: str) -> list[str]:
-        """Active persons of a role who were granted their half of this sealing's keys."""
-        grantees = {
-            record.fields["grantee"]
-            for record in self.store.records(("granted",))
-            if record.fields["sealing"] == sealing and record.fields["half"] == role
-        }
+    def granted(self, role: Role) -> list[str]:
+        """Active persons of a role who were granted their half of the sealing's keys."""
+        grantees = {record.fields["grantee"] for record in self._grants() if record.fields["half"] == role}
         return sorted(p.id for p in self.people.values() if p.id in grantees and p.active and role in p.roles)
 
     def decisions(self) -> dict[str, Record]:
@@ -157,8 +168,23 @@ class History:
         return [f["id"] for f in self.opening.fields["findings"] if f["level"] == "block" and f["id"] not in decided]
 
     def allocation(self, participant: str) -> Record | None:
-        """The participant's allocation, or None."""
-        return self.store.newest(("allocated",), participant=participant)
+        """The participant's allocation, or None: made under this id or moved to it, and not moved away since."""
+        own = self.store.newest((*ALLOCATION_KINDS, "reassigned"), participant=participant)
+        if own is None or self._moved_away(participant, own.seq):
+            return None
+        return own if own.kind != "reassigned" else self.store.record(own.fields["allocation"])
+
+    def proposal(self, participant: str) -> Record | None:
+        """The newest statement that this participant's allocation is another one's, or None."""
+        return self.store.newest(("reassignment-proposed",), participant=participant)
+
+    def _moved_away(self, participant: str, since: int) -> bool:
+        """Whether two people moved what this id held at `since` to another participant."""
+        proposal = self.proposal(participant)
+        if proposal is None or proposal.seq < since:
+            return False
+        moved = self.store.records(("reassigned",), participant=proposal.fields["to"], since=proposal.seq)
+        return any(record.fields["proposal"] == proposal.seq for record in moved)
 
     def check_unallocated(self, participant: str) -> None:
         """Refused when the participant already has an allocation."""
@@ -167,9 +193,19 @@ class History:
 
     @property
     def allocated(self) -> int:
-        """How many participants are allocated: the newest allocation's randomization number."""
-        record = self.store.newest(("allocated",))
-        return int(record.fields["number"]) if record else 0
+        """How many allocations the log holds. Numbers run without a gap, but for those a recovery left out."""
+        newest, recovered = self.store.newest(ALLOCATION_KINDS), self.store.newest(("recovered",))
+        if recovered is None:
+            return int(newest.fields["number"]) if newest else 0
+        since = int(newest.fields["number"]) - recovered.fields["number"] if newest else 0
+        return int(recovered.fields["allocated"]) + max(0, since)
+
+    @property
+    def last_number(self) -> int:
+        """The highest randomization number that was, or may have been, given."""
+        newest, recovered = self.store.newest(ALLOCATION_KINDS), self.store.newest(("recovered",))
+        numbers = [int(record.fields["number"]) for record in (newest, recovered) if record is not None]
+        return max(numbers, default=0)
 
     def latest_attempt(self, participant: str) -> Attempt | None:
         """The participant's latest attempt at eligibility, or None."""
@@ -177,19 +213,42 @@ class History:
         return self._attempt(record) if record else None
 
     def _attempt(self, record: Record) -> Attempt:
-        withdrawal = self.store.newest(("confirmation-withdrawn",), participant=record.fields["participant"])
+        participant, sealing = record.fields["participant"], self.sealing
+        withdrawal = self.store.newest(("confirmation-withdrawn",), participant=participant)
         return Attempt(
             seq=record.seq,
             confirmed=record.kind == "confirmed",
             withdrawn=withdrawal is not None and withdrawal.seq > record.seq,
+            void=(sealing is not None and sealing.seq > record.seq) or self._moved_away(participant, record.seq),
             time=record.time,
             person=record.fields["person"],
         )
 
+    @property
+    def reserved(self) -> dict[tuple[str, int], str | None]:
+        """Positions that recoveries reserved because they may have been used: for a participant, or for nobody."""
+        newest = self.store.newest(("recovered",))
+        if newest is None:
+            return {}
+        if newest.hash != self._reserved_at:
+            self._reserved = {
+                (stratum_label(item["stratum"]), item["position"]): item["participant"]
+                for record in self.store.records(("recovered",))
+                for item in record.fields["reserved"]
+            }
+            self._reserved_at = newest.hash
+        return self._reserved
+
+    def is_allocated(self, label: str, position: int) -> bool:
+        """Whether a position is somebody's for good."""
+        return self.store.newest(ALLOCATION_KINDS, stratum=label, position=position) is not None
+
     def is_taken(self, label: str, position: int, *, now: datetime, hours: int, except_for: str) -> bool:
-        """Whether a position is allocated, or bound by another participant's confirmation that holds."""
-        if self.store.newest(("allocated",), stratum=label, position=position):
+        """Whether a position is allocated, reserved, or bound by another participant's confirmation that holds."""
+        if self.is_allocated(label, position):
             return True
+        if (label, position) in self.reserved:
+            return self.reserved[label, position] != except_for
         binding = self.store.newest(("confirmed",), stratum=label, position=position)
         if binding is None or binding.fields["participant"] == except_for:
             return False
@@ -202,9 +261,16 @@ class History:
         )
 
     def lowest_free(self, label: str, *, length: int, now: datetime, hours: int, participant: str) -> int:
-        """The position a confirmation of this participant binds now; Refused when the list is exhausted."""
+        """The position a confirmation of this participant binds now; Refused when the list is exhausted.
+
+        What a recovery reserved for this participant comes first: they may have been told its arm.
+        """
+        own = (at for (where, at), whose in self.reserved.items() if (where, whose) == (label, participant))
+        for position in sorted(own):
+            if position < length and not self.is_allocated(label, position):
+                return position
         start = self._all_allocated_below.get(label, 0)
-        while start < length and self.store.newest(("allocated",), stratum=label, position=start):
+        while start < length and self.is_allocated(label, start):
             start += 1
         self._all_allocated_below[label] = start
         return lowest_free(
@@ -265,4 +331,12 @@ def _changed(seq: int) -> EvidenceError:
         "log-changed",
         f"the log was changed at record {seq}: nothing new can stand on it",
         "Nothing was allocated. Run `allocator verify`, keep the file, and tell the sponsor.",
+    )
+
+
+def _of_a_newer_program(seq: int, kind: str) -> EvidenceError:
+    return EvidenceError(
+        "newer-log",
+        f"record {seq} is of the kind {shown(kind)!r}, which this program does not know: a newer one wrote it",
+        "Nothing was written. Use the newer program here, too.",
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from allocator import allocation, sealing
+from allocator import allocation, recovery, sealing
+from allocator.canonical import parse_time
 from allocator.case import Case, code_digest, evidence
 from allocator.errors import EvidenceError, Refused
 from allocator.permuted_block import ALGORITHM
@@ -61,6 +62,12 @@ def _generated(case: Case) -> None:
         raise Refused("reason-missing", "a list was generated before; another one needs a reason", "Add --reason TEXT.")
     if fields["seed_origin"] == "given" and fields["mode"] != "test":
         raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away: the system draws it.")
+    _holders(case)
+
+
+def _holders(case: Case) -> None:
+    """The seed's two shares: the signing statistician's, and a custodian's."""
+    fields, history = case.record.fields, case.history
     holders = [history.person(holder) for holder in fields["holders"]]
     if len(holders) != 2 or len(fields["seed_commitments"]) != 2 or fields["holders"][0] != fields["person"]:
         raise evidence("holders", "the seed has two shares: the generating statistician's and a custodian's")
@@ -73,6 +80,13 @@ def _granted(case: Case) -> None:
     fields, newest = case.record.fields, case.history.sealing
     if newest is None or newest.fields["sealing"] != fields["sealing"]:
         raise evidence("sealing", "the grant is not of the newest sealing")
+    passing_on = fields["role"] != Role.STATISTICIAN
+    if passing_on and (fields["half"] != fields["role"] or case.history.grant_of(fields["person"]) is None):
+        raise Refused(
+            "not-your-half",
+            f"{fields['person']} can pass on only the half of the key that {fields['person']} was granted",
+            "The statistician grants any half: allocator grant PERSON.",
+        )
     grantee = case.history.person(fields["grantee"])
     if grantee is None or not grantee.enrolled or not grantee.active or Role(fields["half"]) not in grantee.roles:
         raise Refused(
@@ -97,7 +111,7 @@ def _activated(case: Case) -> None:
     if (fields["sealing"], fields["root"]) != (newest.fields["sealing"], newest.fields["root"]):
         raise evidence("sealing", "the activation is not of the newest sealing")
     for role in (Role.PHARMACIST, Role.INVESTIGATOR):
-        if not history.granted(role, fields["sealing"]):
+        if not history.granted(role):
             raise Refused(
                 "not-granted",
                 f"no {role} has been granted their half of this sealing",
@@ -185,8 +199,8 @@ def _allocated(case: Case) -> None:
                 f"{name} is not the one bound by the confirmation",
                 details={"expected": bound.fields[name], "found": fields[name]},
             )
-    if fields["number"] != history.allocated + 1:
-        raise evidence("number", f"randomization number {fields['number']}, the next one is {history.allocated + 1}")
+    if fields["number"] != history.last_number + 1:
+        raise evidence("number", f"randomization number {fields['number']}, the next one is {history.last_number + 1}")
     if fields["arm"] >= len(case.study.arms):
         raise evidence("arm", "the arm index is of no arm of the study")
     sealing.check_opened(
@@ -197,6 +211,52 @@ def _allocated(case: Case) -> None:
         case.fingerprint,
         bytes.fromhex(fields["sealing"]),
     )
+
+
+def _late(case: Case) -> None:
+    """As an allocation; what was done on paper was done after the activation and before it was entered (A11)."""
+    _allocated(case)
+    activation = case.history.store.newest(("activated",))
+    event = parse_time(case.record.fields["event_time"])
+    if activation is None or event < activation.time or event > case.record.time:
+        raise Refused(
+            "event-time",
+            "the time of the allocation on paper is before the activation, or after now",
+            "Give the time on the paper, with its zone: --time 2026-11-20T03:10:00+08:00.",
+        )
+    if (told := case.record.fields["told"]) is not None and told >= len(case.study.arms):
+        raise evidence("arm", "the arm told on paper is no arm of the study")
+
+
+def _receipt_entered(case: Case) -> None:
+    _participant(case)
+    recovery.check_receipt(case, _sealed_stratum(case))
+
+
+def _resealed(case: Case) -> None:
+    """The list of the sealing again: whatever names it is unchanged, only keys and envelopes are new."""
+    fields, newest = case.record.fields, case.history.sealing
+    if newest is None:
+        raise Refused("not-sealed", "no list was sealed before", "The statistician runs `allocator generate` first.")
+    for name in ("sealing", "algorithm", "root", "design_commitment", "seed_commitments", "seed_origin"):
+        if fields[name] != newest.fields[name]:
+            raise EvidenceError(
+                "resealed",
+                f"the {name} is not that of the list sealed before",
+                "Nothing was sealed. Are these the shares of this list?",
+                {"expected": newest.fields[name], "found": fields[name]},
+            )
+    _holders(case)
+
+
+def _share_copied(case: Case) -> None:
+    newest, fields = case.history.sealing, case.record.fields
+    if (
+        newest is None
+        or fields["sealing"] != newest.fields["sealing"]
+        or fields["person"] not in newest.fields["holders"]
+    ):
+        raise Refused("no-share", f"{fields['person']} holds no share of the seed of this list")
 
 
 def _sealed_stratum(case: Case) -> sealing.SealedStratum:
@@ -231,6 +291,44 @@ def _corrected(case: Case) -> None:
             raise Refused("in-error-already", f"{fields['participant']} is already marked as randomized in error")
 
 
+def _reassignment(case: Case) -> None:
+    """To whom an allocation under a wrong id may be moved: unallocated, and confirmed to be eligible (X06)."""
+    _about_allocation(case)
+    fields, to = case.record.fields, case.record.fields["to"]
+    if not case.study.is_participant(to) or to == fields["participant"]:
+        raise evidence("participant", "the right id is of another pattern, or the same")
+    _check_target(case, to)
+
+
+def _check_target(case: Case, to: str) -> None:
+    history = case.history
+    history.check_unallocated(to)
+    attempt = history.latest_attempt(to)
+    if attempt is None or not attempt.holds(case.record.time, case.study.confirmation_hours):
+        raise Refused(
+            "not-confirmed",
+            f"the eligibility of {to} is not confirmed: an allocation is moved only to a participant who may have one",
+            "The investigator confirms it under the right id first.",
+        )
+
+
+def _reassigned(case: Case) -> None:
+    """The second of two signatures, by another person, on the newest statement."""
+    fields, history = case.record.fields, case.history
+    _participant(case)
+    proposal = history.proposal(fields["from"])
+    if proposal is None or proposal.seq != fields["proposal"] or proposal.fields["to"] != fields["participant"]:
+        raise Refused("no-proposal", f"nobody has stated that the allocation of {fields['from']} is another one's")
+    if proposal.fields["person"] == fields["person"]:
+        raise Refused(
+            "two-people", "the same person cannot give both signatures", "Another person repeats the command."
+        )
+    own = history.allocation(fields["from"])
+    if own is None or not own.seq == proposal.fields["allocation"] == fields["allocation"]:
+        raise Refused("not-allocated", f"{fields['from']} has no such allocation any more")
+    _check_target(case, fields["participant"])
+
+
 def _refused_rule(case: Case) -> None:
     if case.record.fields["participant"] is not None:
         _participant(case)
@@ -259,5 +357,13 @@ RULE_OF_KIND: dict[str, Callable[[Case], None]] = {
     "looked-up": _about_allocation,
     "unblinded": _about_allocation,
     "corrected": _corrected,
+    "late": _late,
+    "reassignment-proposed": _reassignment,
+    "reassigned": _reassigned,
+    "share-copied": _share_copied,
+    "resealed": _resealed,
+    "restored": recovery.check_restored,
+    "receipt-entered": _receipt_entered,
+    "recovered": recovery.check_recovered,
     "refused": _refused_rule,
 }

@@ -142,8 +142,58 @@ KINDS: dict[str, Kind] = {
         details=("value", "reason"),
         meaning="I state this correction beside the allocation, which stands.",
     ),
+    "late": Kind(
+        fields=(
+            *("participant", "stratum", "position", "number", "sealing", "confirmation", "arm", "salt"),
+            *("event_time", "told"),
+        ),
+        details=("reason",),
+        meaning="I enter an allocation that was made on paper at the time stated.",
+    ),
+    "reassignment-proposed": Kind(
+        fields=("participant", "to", "allocation"),
+        details=("reason",),
+        meaning="I state that this allocation was made under a wrong id and belongs to the participant named.",
+    ),
+    "reassigned": Kind(
+        fields=("participant", "from", "proposal", "allocation"),
+        details=("reason",),
+        meaning="I confirm that this allocation was made under a wrong id and is this participant's.",
+    ),
+    "share-copied": Kind(fields=("sealing",), meaning="I took a paper copy of my share of the seed."),
+    "resealed": Kind(
+        fields=(
+            "sealing",
+            "algorithm",
+            "root",
+            "sealed_digest",
+            "design_commitment",
+            "seed_commitments",
+            "holders",
+            "seed_origin",
+        ),
+        details=("reason",),
+        meaning="I sealed the same list again from both shares of its seed; its root is the one committed to.",
+    ),
+    "backed-up": Kind(fields=("backup",), meaning="I made this backup of the study."),
+    "restored": Kind(
+        fields=("backup", "missing", "lost", "before", "state"),
+        details=("reason",),
+        meaning="I state that this log was put back to an earlier time, and what is known to be missing.",
+    ),
+    "receipt-entered": Kind(
+        fields=("participant", "stratum", "position", "number", "sealing", "arm", "salt", "original"),
+        meaning="I enter a lost allocation from its receipt; the signature in it proves it.",
+    ),
+    "recovered": Kind(
+        fields=("restored", "reserved", "number", "allocated", "state"),
+        details=("reason",),
+        meaning="I have established what may have been used, and reserve it; nothing of it is given again.",
+    ),
+    "clock-set": Kind(fields=(), details=("reason",), meaning="I have checked the clock; time goes on from here."),
     "refused": Kind(fields=("action", "cause", "participant"), meaning="I made this request, and it was refused."),
     "attempt-failed": Kind(fields=("person", "action", "failure")),
+    "clock-jump": Kind(fields=("clock",)),
 }
 
 # Names later versions will use; a record of one of these does not verify here (docs/spec.md §9.4).
@@ -151,15 +201,11 @@ RESERVED = frozenset(
     [
         "amended",
         "extended",
-        "resealed",
         "withdrawn",
         "approval",
         "locked",
         "reviewed",
         "redacted",
-        "recovered",
-        "late",
-        "clock-jump",
         "opened",
     ]
 )
@@ -173,6 +219,9 @@ STATES: dict[str, str] = {
     "resumed": "active",
     "closed": "closed",
 }
+# The kinds that lead to the state named in their own `state`: back to the one before, or to "recovering".
+STATED = ("restored", "recovered")
+STATE_KINDS = (*STATES, *STATED)
 # In which states a kind may be written; a kind that is not named here may be written in every state.
 ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "decided": ("open", "sealed", "active", "paused"),
@@ -186,13 +235,28 @@ ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "screen-failed": ("active",),
     "confirmation-withdrawn": ("active",),
     "allocated": ("active",),
-    "shown-again": ("active", "paused", "closed"),
-    "looked-up": ("active", "paused", "closed"),
-    "unblinded": ("active", "paused", "closed"),
+    "shown-again": ("active", "paused", "closed", "recovering"),
+    "looked-up": ("active", "paused", "closed", "recovering"),
+    "unblinded": ("active", "paused", "closed", "recovering"),
     "corrected": ("active", "paused", "closed"),
+    "late": ("active",),
+    "reassignment-proposed": ("active", "paused", "closed"),
+    "reassigned": ("active", "paused", "closed"),
+    "share-copied": ("sealed", "active", "paused", "closed"),
+    "resealed": ("sealed", "active", "paused", "closed"),
+    "receipt-entered": ("recovering",),
+    "recovered": ("recovering",),
 }
 PERSON_KINDS = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
 ATTEMPT_KINDS = ("confirmed", "screen-failed")
+SEALING_KINDS = ("generated", "resealed")  # the newest one is the sealing
+# By each of these a position becomes its participant's for good.
+ALLOCATION_KINDS = ("allocated", "late", "receipt-entered")
+
+
+def state_of(fields: Mapping[str, Any]) -> str:
+    """The state to which a record of one of `STATE_KINDS` leads."""
+    return STATES.get(fields["kind"]) or str(fields["state"])
 
 
 class RecordError(ValueError):

@@ -26,7 +26,7 @@ from allocator.session import check_passphrase, system_clock
 from allocator.sqlite_store import SqliteStore, create_log
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
-from allocator.writer import Actor, Draft, make_record
+from allocator.writer import EARLIEST, Actor, Draft, make_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,13 @@ def open_study(
     if opening.registry_bytes is not None:
         write_durably(place.registry_file, opening.registry_bytes)
     draft = _first_draft(opening, own, log_key)
+    now = clock()
+    if now < EARLIEST:
+        raise StorageError(
+            "clock-unset", f"the clock says {now}: it was never set", "Set it right, then run init again."
+        )
     record, details = make_record(
-        draft, 0, GENESIS, clock(), opening.mode, Actor(person=opening.person, keys=own), Role.SPONSOR, entropy
+        draft, 0, GENESIS, now, opening.mode, Actor(person=opening.person, keys=own), Role.SPONSOR, entropy
     )
     unfinished = place.log_file.with_name(place.log_file.name + ".new")
     unfinished.unlink(missing_ok=True)

@@ -38,7 +38,8 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "log-read": frozenset({Role.SPONSOR, Role.AUDITOR}),
     "decided": frozenset({Role.SPONSOR}),
     "generated": frozenset({Role.STATISTICIAN}),
-    "granted": frozenset({Role.STATISTICIAN}),
+    # a pharmacist and an investigator pass on their own half only: a lost statistician must not stop a study
+    "granted": frozenset({Role.STATISTICIAN, Role.PHARMACIST, Role.INVESTIGATOR}),
     "activated": frozenset({Role.SPONSOR}),
     "paused": EVERYONE,
     "resumed": frozenset({Role.SPONSOR}),
@@ -51,6 +52,16 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "looked-up": frozenset({Role.PHARMACIST, Role.INVESTIGATOR}),
     "unblinded": frozenset({Role.PHARMACIST, Role.INVESTIGATOR}),
     "corrected": frozenset({Role.PHARMACIST, Role.INVESTIGATOR, Role.SPONSOR}),
+    "late": frozenset({Role.PHARMACIST}),
+    "reassignment-proposed": frozenset({Role.PHARMACIST, Role.INVESTIGATOR, Role.SPONSOR}),
+    "reassigned": frozenset({Role.PHARMACIST, Role.INVESTIGATOR, Role.SPONSOR}),
+    "share-copied": frozenset({Role.STATISTICIAN, Role.CUSTODIAN}),
+    "resealed": frozenset({Role.STATISTICIAN}),
+    "backed-up": frozenset({Role.SPONSOR}),
+    "restored": frozenset({Role.SPONSOR}),
+    "receipt-entered": frozenset({Role.SPONSOR, Role.STATISTICIAN}),
+    "recovered": frozenset({Role.STATISTICIAN}),
+    "clock-set": frozenset({Role.SPONSOR}),
     "refused": EVERYONE,
 }
 

@@ -11,7 +11,9 @@ from allocator.text import is_identifier
 
 MODES = ("production", "test")
 FAILURES = ("unknown-person", "enrolled-already", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
-CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment", "participant")
+CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment")
+MISSING = ("none", "known", "unknown")  # what a restored log is known to lack
+BEFORE_STATES = ("open", "sealed", "active", "paused", "closed")
 
 
 def has_form(field: str, value: Any) -> bool:
@@ -89,6 +91,31 @@ def _finding(value: Any) -> bool:
     )
 
 
+def _lost(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and value.keys() == {"seq", "hash"} and _count(value["seq"]) and _DIGEST(value["hash"])
+    )
+
+
+def _original(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"prev", "body"}
+        and _DIGEST(value["prev"])
+        and isinstance(value["body"], str)
+    )
+
+
+def _reservation(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"stratum", "position", "participant"}
+        and _text_map(value["stratum"])
+        and _count(value["position"])
+        and _optional(_identifier)(value["participant"])
+    )
+
+
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,39}", re.ASCII)
 _DIGEST = _hex(32)
@@ -142,4 +169,19 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "action": _word,
     "cause": _word,
     "failure": _one_of(*FAILURES),
+    "event_time": _time,
+    "told": _optional(_count),
+    "to": _identifier,
+    "from": _identifier,
+    "proposal": _count,
+    "backup": _optional(_DIGEST),
+    "missing": _one_of(*MISSING),
+    "lost": _optional(_lost),
+    "before": _one_of(*BEFORE_STATES),
+    "state": _one_of(*BEFORE_STATES, "recovering"),
+    "original": _original,
+    "restored": _count,
+    "reserved": _list_of(_reservation),
+    "allocated": _count,
+    "clock": _time,
 }

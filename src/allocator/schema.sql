@@ -2,7 +2,7 @@
 -- The triggers are guard rails against accidents: whoever owns the file can drop them. The hash chain is the security.
 
 PRAGMA application_id = 1634495599; -- "allo"
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 -- One row a record. `prev` and `body` are the record; the other columns are a guard written by the same INSERT,
 -- compared by `verify`, and never a source.
@@ -29,9 +29,19 @@ CREATE INDEX record_of_kind ON record (kind);
 CREATE INDEX record_of_participant ON record (participant, kind) WHERE participant IS NOT NULL;
 CREATE INDEX record_of_position ON record (stratum, position, kind) WHERE position IS NOT NULL;
 
--- The second guard of "one allocation a participant, one a position": the first is the rules, under the lock.
-CREATE UNIQUE INDEX one_allocation_a_participant ON record (participant) WHERE kind = 'allocated';
-CREATE UNIQUE INDEX one_allocation_a_position ON record (stratum, position) WHERE kind = 'allocated';
+-- The second guard of "one allocation a position, one a participant": the first is the rules, under the lock.
+CREATE UNIQUE INDEX one_allocation_a_position ON record (stratum, position)
+WHERE kind IN ('allocated', 'late', 'receipt-entered');
+
+-- An id is free again only when its allocation was moved to the participant whose it is (docs/spec.md §10.10).
+CREATE TRIGGER one_allocation_a_participant BEFORE INSERT ON record
+WHEN NEW.kind IN ('allocated', 'late', 'receipt-entered') AND EXISTS (
+    SELECT 1 FROM record AS own WHERE own.participant = NEW.participant
+    AND own.kind IN ('allocated', 'late', 'receipt-entered', 'reassigned')
+    AND NOT EXISTS (
+        SELECT 1 FROM record AS moved WHERE moved.participant = NEW.participant
+        AND moved.kind = 'reassignment-proposed' AND moved.seq > own.seq))
+BEGIN SELECT raise(ABORT, 'one participant, one allocation'); END;
 
 -- INSERT OR REPLACE passes a DELETE trigger while recursive_triggers is off, so the next seq is demanded here.
 CREATE TRIGGER record_next BEFORE INSERT ON record

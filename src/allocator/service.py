@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from allocator import allocation, sealing
+from allocator.canonical import format_time, parse_time
+from allocator.continuity import ContinuityService
 from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, parse_form, summary_lines
 from allocator.errors import EvidenceError, InputError, Refused
-from allocator.log import ATTEMPT_KINDS, Record
+from allocator.log import ALLOCATION_KINDS, ATTEMPT_KINDS, Record
 from allocator.person import check_signature
 from allocator.session import reason_detail, require_text
-from allocator.setup import SetupService
 from allocator.study import Arm, Study, stratum_label
 from allocator.text import shown
 from allocator.writer import Actor, Draft
@@ -56,7 +57,7 @@ class Summary:
     confirmed_at: datetime
 
 
-class AllocationService(SetupService):
+class AllocationService(ContinuityService):
     """The acts of one study in one home."""
 
     # ---- investigator -----------------------------------------------------------------------------------------
@@ -190,6 +191,50 @@ class AllocationService(SetupService):
         record = self._writer.write(actor, "allocated", build, participant=participant)
         return self._reveal_logged(record)
 
+    def late(
+        self, actor: Actor, participant: str, event_time: datetime, reason: str, *, told: str | None = None
+    ) -> Allocation:
+        """Enter an allocation that was made on paper while the system was down (A11); it takes the bound entry.
+
+        Args:
+            actor: a pharmacist.
+            participant: confirmed in the system by now, as for a request.
+            event_time: when it was done on paper.
+            reason: recorded.
+            told: code of the arm told on paper; recorded beside the entry's own, whether or not they agree.
+        """
+        self.require_participant(participant)
+        codes = [arm.code for arm in self.study.arms]
+        if told is not None and told not in codes:
+            raise InputError("arm", f"{shown(told)!r} is no arm of this study", f"Arms: {', '.join(codes)}.")
+        event = event_time.replace(microsecond=event_time.microsecond // 1000 * 1000)
+
+        def build(now: datetime) -> Draft:
+            self.history.check_unallocated(participant)
+            allocated = self._allocate(actor, participant, now)
+            fields = {
+                **allocated.fields,
+                "event_time": format_time(event),
+                "told": None if told is None else codes.index(told),
+            }
+            return Draft(kind="late", fields=fields, details=reason_detail(reason))
+
+        record = self._writer.write(actor, "late", build, participant=participant)
+        return self._reveal_logged(record)
+
+    def later_than_its_successor(self, allocation_: Allocation) -> bool:
+        """Whether the paper used an entry after one that follows it: the slots on paper were out of order (A11)."""
+        event = allocation_.record.fields.get("event_time")
+        if event is None:
+            return False
+        own = allocation_.record.fields
+        return any(
+            record.fields["stratum"] == own["stratum"]
+            and (record.fields["position"] < own["position"]) != (_event_time(record) < parse_time(event))
+            for record in self._store.records(ALLOCATION_KINDS)
+            if record.seq != allocation_.record.seq
+        )
+
     def check_reveal(self, actor: Actor, participant: str) -> None:
         """Whether a request would be granted now; writes nothing, opens nothing. Raises Refused."""
         self.require_participant(participant)
@@ -238,7 +283,7 @@ class AllocationService(SetupService):
                 "participant": participant,
                 "stratum": confirmation["stratum"],
                 "position": position,
-                "number": self.history.allocated + 1,
+                "number": self.history.last_number + 1,
                 "sealing": sealed.sealing.hex(),
                 "confirmation": confirmation["seq"],
                 "arm": arm,
@@ -248,18 +293,19 @@ class AllocationService(SetupService):
 
     def _reveal_logged(self, record: Record) -> Allocation:
         """Show what is already durable in the log, and nothing else."""
-        logged = record if record.kind == "allocated" else self.history.allocation(record.fields["participant"])
+        new = record.kind in ALLOCATION_KINDS
+        logged = record if new else self.history.allocation(record.fields["participant"])
         if logged is None:
             raise RuntimeError("nothing is logged that could be shown")
         if logged is not record:
             self._check_unchanged(logged)
         return Allocation(
-            participant=logged.fields["participant"],
+            participant=record.fields["participant"],
             number=logged.fields["number"],
             arm=self.study.arms[logged.fields["arm"]],
             stratum=logged.fields["stratum"],
             time=logged.fields["time"],
-            repeated=record.kind != "allocated",
+            repeated=not new,
             mode=logged.fields["mode"],
             record=logged,
             act=record,
@@ -315,12 +361,31 @@ class AllocationService(SetupService):
 
         return self._reveal_logged(self._writer.write(actor, kind, build, participant=participant))
 
+    def reassign(self, actor: Actor, participant: str, to: str, reason: str) -> tuple[Record, bool]:
+        """Move an allocation made under a wrong id to the participant whose it is: two signatures (X06).
+
+        The first states it, the second, by another person, makes it so; returns the record and whether it is so now.
+        """
+        self.require_participant(participant)
+        self.require_participant(to)
+
+        def build(_: datetime) -> Draft:
+            own, details = self._allocation_seq(participant), reason_detail(reason)
+            proposal = self.history.proposal(participant)
+            stands = proposal is not None and (proposal.fields["to"], proposal.fields["allocation"]) == (to, own)
+            if proposal is None or not stands:
+                fields: dict[str, Any] = {"participant": participant, "to": to, "allocation": own}
+                return Draft(kind="reassignment-proposed", fields=fields, details=details)
+            fields = {"participant": to, "from": participant, "proposal": proposal.seq, "allocation": own}
+            return Draft(kind="reassigned", fields=fields, details=details)
+
+        record = self._writer.write(actor, "reassigned", build, participant=participant)
+        return record, record.kind == "reassigned"
+
     def correct(self, actor: Actor, participant: str, what: str, value: str, reason: str) -> Record:
         """A correction beside the allocation, which stands: nothing is ever undone (X01–X06)."""
         self.require_participant(participant)
         require_text("value", value)
-        if what == "participant":
-            self.require_participant(value)
         if what == "stratum":
             parse_stratum(value.split(","), self.study)
 
@@ -373,8 +438,11 @@ class AllocationService(SetupService):
         return "confirmed" if attempt.holds(self._clock(), self.study.confirmation_hours) else "expired"
 
     def participant_records(self, participant: str) -> list[Record]:
-        """All records that name a participant, in order."""
-        return list(self._store.records(participant=participant))
+        """All records that name a participant, in order; also those of another id whose allocation is theirs (X06)."""
+        own = list(self._store.records(participant=participant))
+        moved = {record.fields["from"] for record in own if record.kind == "reassigned"}
+        others = [record for other in moved for record in self._store.records(participant=other)]
+        return sorted(own + others, key=lambda record: record.seq)
 
     def require_participant(self, participant: str) -> None:
         """InputError unless this is a participant id of the study (L09: a pattern, so that no name is taken)."""
@@ -395,3 +463,8 @@ def parse_stratum(pairs: Sequence[str], study: Study) -> dict[str, str]:
             raise InputError("stratum", f"{shown(pair)!r} is not FACTOR=LEVEL, each factor once")
         given[name.strip()] = level.strip()
     return allocation.stratum_of(given, study.strata)
+
+
+def _event_time(record: Record) -> datetime:
+    """When an allocation was made: on paper, where it was entered late."""
+    return parse_time(record.fields["event_time"]) if "event_time" in record.fields else record.time

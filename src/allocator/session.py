@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from allocator import sealing
+from allocator.allocation import CLOCK_TOLERANCE
 from allocator.criterion import StudyError
 from allocator.envelope import context, open_sealed
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
@@ -22,6 +23,7 @@ from allocator.history import History
 from allocator.home import StudyPlace, inside_git, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
+from allocator.person import Role
 from allocator.sqlite_store import SqliteStore
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
@@ -200,6 +202,8 @@ class StudySession:
             "state": self.history.state,
             "allocated": self.history.allocated,
             "enrollment": self.study.enrollment,
+            "sponsors": self._active_sponsors(),
+            "clock_behind": self._clock_behind(),
             "waiting": self.history.waiting(now=self._clock(), hours=self.study.confirmation_hours),
             "undecided": self.history.undecided_blockers(),
             "opened": opening.fields["time"] if opening else None,
@@ -208,6 +212,25 @@ class StudySession:
             "root": newest.fields["root"] if newest else None,
             "first_record": opening.hash.hex() if opening else None,
         }
+
+    def _active_sponsors(self) -> int:
+        return sum(Role.SPONSOR in p.roles and p.active and p.enrolled for p in self.history.people.values())
+
+    def _clock_behind(self) -> bool:
+        """Whether the clock contradicts the log, so that nothing can be written now."""
+        last = self._store.last()
+        return last is not None and last.time - self._clock() > CLOCK_TOLERANCE
+
+    def known_loss(self) -> tuple[str, dict[str, Any] | None]:
+        """What this log lacks, by the local head: ``none``; ``known``, with the newest record lost; ``unknown``."""
+        head = self._keys.read_head()
+        if head is None:
+            return "unknown", None
+        seq, digest = head
+        record = self._store.record(seq)
+        if record is not None and record.hash == digest:
+            return "none", None
+        return "known", {"seq": seq, "hash": digest.hex()}
 
     # ---- the sealed schedule ----------------------------------------------------------------------------------
 
@@ -235,7 +258,7 @@ class StudySession:
 
     def _granted_key(self, actor: Actor, sealed: sealing.SealedSchedule) -> bytes:
         """This person's K_p or K_i."""
-        record = self.history.grant_of(actor.person, sealed.sealing.hex())
+        record = self.history.grant_of(actor.person)
         if record is None:
             raise Refused(
                 "not-granted",

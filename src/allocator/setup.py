@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from allocator import allocation, sealing
 from allocator.canonical import canonical_bytes
@@ -160,26 +161,34 @@ class SetupService(StudySession):
                         "a list was generated before; another one needs a reason",
                         "Add --reason TEXT.",
                     )
-            sealed = self._seal(actor, design, list(seeds) or [self._entropy(32), self._entropy(32)])
-            data = sealed.to_bytes()
-            write_durably(next_file(self.place.sealed_file), data)
-            fields = {
-                "sealing": sealed.sealing.hex(),
-                "algorithm": ALGORITHM,
-                "root": sealed.root.hex(),
-                "sealed_digest": hashlib.sha256(data).hexdigest(),
-                "design_commitment": sealed.design_commitment.hex(),
-                "seed_commitments": [share.commitment for share in sealed.shares],
-                "holders": [share.person for share in sealed.shares],
-                "seed_origin": "given" if seeds else "system",
-            }
+            shares = list(seeds) or [self._entropy(32), self._entropy(32)]
+            sealed = self._seal(actor, design, shares, sealing_id=self._entropy(16), salt=self._entropy(32))
+            fields = self._keep_until_recorded(sealed, "given" if seeds else "system")
             return Draft(kind="generated", fields=fields, details={"reason": reason} if reason else {})
 
         record = self._writer.write(actor, "generated", build)
         self._sealed()
         return record
 
-    def _seal(self, actor: Actor, design: RandomizationDesign, shares: Sequence[bytes]) -> sealing.SealedSchedule:
+    def _keep_until_recorded(self, sealed: sealing.SealedSchedule, seed_origin: str) -> dict[str, Any]:
+        """Write the file beside the one that counts, and give the fields of its record."""
+        data = sealed.to_bytes()
+        write_durably(next_file(self.place.sealed_file), data)
+        return {
+            "sealing": sealed.sealing.hex(),
+            "algorithm": ALGORITHM,
+            "root": sealed.root.hex(),
+            "sealed_digest": hashlib.sha256(data).hexdigest(),
+            "design_commitment": sealed.design_commitment.hex(),
+            "seed_commitments": [share.commitment for share in sealed.shares],
+            "holders": [share.person for share in sealed.shares],
+            "seed_origin": seed_origin,
+        }
+
+    def _seal(
+        self, actor: Actor, design: RandomizationDesign, shares: Sequence[bytes], *, sealing_id: bytes, salt: bytes
+    ) -> sealing.SealedSchedule:
+        """The sealed schedule of this seed, under keys of its own that nobody had before."""
         custodian = next(
             (p for p in self.history.people.values() if Role.CUSTODIAN in p.roles and p.enrolled and p.active), None
         )
@@ -189,7 +198,6 @@ class SetupService(StudySession):
                 "no enrolled custodian can hold the second share of the seed",
                 "The sponsor adds one, someone outside the trial team, who then enrols.",
             )
-        sealing_id, salt = self._entropy(16), self._entropy(32)
         schedule = generate_schedule(self.study, design, salt, shares)
         key_p, key_i = self._entropy(32), self._entropy(32)
         nonces = self._entropy(12 * sum(len(stratum.arms) for stratum in schedule.strata))
@@ -238,13 +246,7 @@ class SetupService(StudySession):
                     f"{person_id} is no enrolled pharmacist or investigator of this study",
                     "Only pharmacists and investigators are granted a half, after they have enrolled.",
                 )
-            if sealed.keys.person != actor.person:
-                raise Refused(
-                    "not-the-holder", f"{sealed.keys.person} generated this list and holds its keys", "Ask them."
-                )
-            info = context("keys", self.study.fingerprint, sealed.sealing, actor.person)
-            both = open_sealed(actor.keys.opening, bytes.fromhex(sealed.keys.envelope), info)
-            half = both[:32] if role == Role.PHARMACIST else both[32:]
+            half = self._half_to_grant(actor, role, sealed)
             info = context("grant", self.study.fingerprint, sealed.sealing, person_id)
             fields = {
                 "grantee": person_id,
@@ -255,6 +257,21 @@ class SetupService(StudySession):
             return Draft(kind="granted", fields=fields)
 
         return self._writer.write(actor, "granted", build)
+
+    def _half_to_grant(self, actor: Actor, role: Role, sealed: sealing.SealedSchedule) -> bytes:
+        """K_p or K_i: from both keys for the statistician who sealed the list, one's own for who was granted it."""
+        if sealed.keys.person == actor.person:
+            info = context("keys", self.study.fingerprint, sealed.sealing, actor.person)
+            both = open_sealed(actor.keys.opening, bytes.fromhex(sealed.keys.envelope), info)
+            return both[:32] if role == Role.PHARMACIST else both[32:]
+        person = self.history.person(actor.person)
+        if person is not None and role in person.roles:
+            return self._granted_key(actor, sealed)
+        raise Refused(
+            "not-the-holder",
+            f"{sealed.keys.person} sealed this list and holds its keys; others pass on their own half only",
+            f"Ask {sealed.keys.person}, or a granted {role}.",
+        )
 
 
 def one_time_code(entropy: Callable[[int], bytes]) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from allocator import PROGRAM
+from allocator.allocation import CLOCK_TOLERANCE
 from allocator.canonical import canonical_bytes, format_time
 from allocator.case import Case
 from allocator.errors import AllocatorError, CredentialError, EvidenceError, Refused, StorageError
@@ -23,10 +24,13 @@ from allocator.sealing import SealedSchedule
 from allocator.store import Store
 from allocator.study import Study
 
-CLOCK_TOLERANCE = timedelta(seconds=5)
+EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no record of this format is older: such a clock was never set
 # What stands on everything before it. A look-up, a pause or an unblinding must not wait for a log to be mended.
-NEED_WHOLE_LOG = ("generated", "granted", "activated", "resumed", "confirmed", "allocated")
-NEED_SEALED = ("confirmed", "allocated")  # kinds whose rules look into the sealed schedule
+NEED_WHOLE_LOG = (
+    *("generated", "granted", "activated", "resumed", "confirmed", "allocated", "late", "reassigned", "resealed"),
+    *("receipt-entered", "recovered"),
+)
+NEED_SEALED = ("confirmed", "allocated", "late", "receipt-entered")  # kinds whose rules look into the sealed schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +86,17 @@ class RecordWriter:
         with self._keys.lock():
             try:
                 with self._store.transaction():
-                    now = self._now()
+                    now = self._now(action)
                     role = self.check_role(actor, action)
                     draft = build(now)
                     record = self._append(actor, role, draft, now)
                 # ==== POINT OF NO RETURN: the commit is durable. From here on nothing may fail the act. ====
             except (Refused, EvidenceError) as refusal:
                 self._record_refusal(actor, action, refusal, participant)
+                raise
+            except StorageError as error:
+                if error.code == "clock-behind":
+                    self._record_jump()
                 raise
             self._advance_head(record)
         return record
@@ -102,7 +110,7 @@ class RecordWriter:
         """Record a failed attempt, unsigned: nobody proved who they are."""
         with self._keys.lock():
             with self._store.transaction():
-                now = self._now()
+                now = self._now("attempt-failed")
                 fields = {"person": person, "action": action, "failure": failure}
                 record = self._append(None, None, Draft(kind="attempt-failed", fields=fields), now)
             self._advance_head(record)
@@ -124,22 +132,44 @@ class RecordWriter:
             raise EvidenceError(
                 "log-behind-head",
                 f"the log lacks record {seq}, which this home has seen: it is older than its head, or was changed",
-                "Do not go on. Keep both files, run `allocator verify`, and restore the newest log.",
+                "Do not go on. The sponsor puts the newest log back (`allocator restore`), "
+                "or states what was lost (`allocator recover`).",
                 {"expected": {"seq": seq, "hash": digest.hex()}, "found": last.seq if last else None},
             )
 
-    def _now(self) -> datetime:
-        self.check_head()
+    def _now(self, action: str) -> datetime:
+        """The time of an act, from a clock that does not contradict the log, in a log that is not behind its head."""
+        if action != "restored":  # the one act that says so itself
+            self.check_head()
         now, last = self._clock(), self._store.last()
-        if last is None or now >= last.time:
+        if now < EARLIEST:
+            raise StorageError(
+                "clock-unset",
+                f"the clock says {format_time(now)}: it was never set",
+                "Nothing was written. Set the clock right, then ask again.",
+            )
+        if last is None or now >= last.time or action == "clock-set":
             return now
         if last.time - now <= CLOCK_TOLERANCE:  # a small correction by the time service: keep the order
             return last.time
         raise StorageError(
             "clock-behind",
             f"the clock says {format_time(now)}, before the last record ({last.fields['time']})",
-            "Nothing was written. Set the clock right, then ask again.",
+            "Nothing was done. Set the clock right and ask again. If it is right, the sponsor runs `allocator clock`.",
         )
+
+    def _record_jump(self) -> None:
+        """A clock that went back is an event of the log (L05), once a jump, at the time of the record before it."""
+        try:
+            with self._store.transaction():
+                last = self._store.last()
+                if last is None or last.kind == "clock-jump":
+                    return
+                fields = {"clock": format_time(self._clock())}
+                record = self._append(None, None, Draft(kind="clock-jump", fields=fields), last.time)
+            self._advance_head(record)
+        except AllocatorError as error:
+            self._notify(f"the jump of the clock could not be recorded: {error.message}")
 
     def check_role(self, actor: Actor, action: str) -> Role:
         """The role in which this person may act now; Refused, or CredentialError for keys that are not theirs."""
@@ -175,7 +205,7 @@ class RecordWriter:
         """A refusal is a record too, and consumes nothing. If it cannot be written, the refusal still stands."""
         try:
             with self._store.transaction():
-                now = self._now()
+                now = self._now("refused")
                 person = self.history.person(actor.person)
                 if person is None or person.sign_key != actor.keys.sign_key:
                     return
