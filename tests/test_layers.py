@@ -51,17 +51,8 @@ PURE = [
     "verify",
 ]
 HELD_TOGETHER = [
-    "home",
-    "sqlite_store",
-    "keys",
-    "evidence",
-    "writer",
-    "session",
-    "setup",
-    "continuity",
-    "service",
-    "opening",
-    "cli",
+    *("home", "sqlite_store", "keys", "evidence", "backup", "writer", "session", "setup", "continuity", "service"),
+    *("opening", "restoring", "cli"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from allocator import allocation, recovery
+from allocator.backup import Manifest, write_backup
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
 from allocator.design import DesignError, RandomizationDesign
 from allocator.envelope import context, open_sealed, unpadded
@@ -86,9 +87,12 @@ class ContinuityService(SetupService):
 
     # ---- backups ------------------------------------------------------------------------------------------------
 
-    def backed_up(self, actor: Actor, digest: str) -> Record:
-        """Record that a backup was made, by the SHA-256 of its file (R03)."""
-        return self._writer.write(actor, "backed-up", lambda _: Draft(kind="backed-up", fields={"backup": digest}))
+    def backup(self, actor: Actor, file: Path) -> tuple[Manifest, Record]:
+        """Write a backup, then record it by the SHA-256 of its file (R03); the record is not in the backup itself."""
+        self.check_may(actor, "backed-up")
+        manifest, digest = write_backup(self.place, file, self._clock())
+        draft = Draft(kind="backed-up", fields={"backup": digest})
+        return manifest, self._writer.write(actor, "backed-up", lambda _: draft)
 
     def check_may(self, actor: Actor, kind: str) -> None:
         """Refused, and the refusal recorded, unless this person may write a record of this kind."""
@@ -139,6 +143,7 @@ class ContinuityService(SetupService):
         """
         person = self.history.person(actor.person)
         concludes = person is not None and Role.STATISTICIAN in person.roles
+        self.check_may(actor, "recovered" if concludes else "restored")
         record: Record | None = None
         if self.history.state != "recovering":
             self._check_sponsor_first(actor, concludes=concludes)

@@ -43,6 +43,11 @@ class StudyPlace:
         return self.schedules / "sealed.json"
 
     @property
+    def receipts(self) -> Path:
+        """The receipts of allocations."""
+        return self.schedules / "receipts"
+
+    @property
     def log_file(self) -> Path:
         """The log."""
         return self.schedules / "log.sqlite3"

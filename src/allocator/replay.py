@@ -16,7 +16,7 @@ from allocator.canonical import CanonicalError
 from allocator.case import AnswersCheck, Case, check_answers
 from allocator.errors import AllocatorError, EvidenceError
 from allocator.history import History
-from allocator.log import Record, RecordError, parse_record
+from allocator.log import SEALING_KINDS, Record, RecordError, parse_record
 from allocator.memory_store import MemoryStore
 from allocator.person import check_signature
 from allocator.rules import RULES
@@ -106,7 +106,7 @@ class Replay:
             return False
         try:
             self._store.append(record, row.details)
-            if record.kind == "generated":
+            if record.kind in SEALING_KINDS:
                 self._open_sealed(record)
             _ = self._history.people if record.kind in _PEOPLE_CHANGE else None
         except Exception as error:  # whatever a hostile log holds, the verifier reports it
@@ -206,6 +206,20 @@ class Replay:
                     found=given.get("found"),
                 )
             )
+
+            self._sealed = self._same_list(generated)
+
+    def _same_list(self, generated: Record) -> sealing.SealedSchedule | None:
+        """The same list sealed again later: its commitments are these, whatever became of the first file."""
+        for data in self._sealed_files:
+            try:
+                sealed = sealing.SealedSchedule.from_bytes(data)
+                named = (sealed.sealing.hex(), sealed.root.hex(), sealing.schedule_root(sealed.strata).hex())
+            except EvidenceError:
+                continue
+            if named == (generated.fields["sealing"], generated.fields["root"], generated.fields["root"]):
+                return sealed
+        return None
 
     def _fingerprint(self) -> str:
         opening = self._history.opening

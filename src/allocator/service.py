@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from allocator import allocation, sealing
-from allocator.canonical import format_time, parse_time
+from allocator.canonical import canonical_bytes, format_time, parse_time
 from allocator.continuity import ContinuityService
 from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, parse_form, summary_lines
 from allocator.errors import EvidenceError, InputError, Refused
@@ -190,6 +191,15 @@ class AllocationService(ContinuityService):
 
         record = self._writer.write(actor, "allocated", build, participant=participant)
         return self._reveal_logged(record)
+
+    def keep_receipt(self, allocation_: Allocation, receipt: Mapping[str, Any]) -> Path:
+        """Write the receipt of an allocation beside the log, once; not synced, for it can be made again. OSError."""
+        fields = allocation_.record.fields
+        self.place.receipts.mkdir(exist_ok=True)
+        path = self.place.receipts / f"{fields['number']:06d}-{fields['participant']}.json"
+        if not path.exists():
+            path.write_bytes(canonical_bytes(dict(receipt)) + b"\n")
+        return path
 
     def late(
         self, actor: Actor, participant: str, event_time: datetime, reason: str, *, told: str | None = None
@@ -439,10 +449,13 @@ class AllocationService(ContinuityService):
 
     def participant_records(self, participant: str) -> list[Record]:
         """All records that name a participant, in order; also those of another id whose allocation is theirs (X06)."""
-        own = list(self._store.records(participant=participant))
-        moved = {record.fields["from"] for record in own if record.kind == "reassigned"}
-        others = [record for other in moved for record in self._store.records(participant=other)]
-        return sorted(own + others, key=lambda record: record.seq)
+        found = [r for name in self.ids_of(participant) for r in self._store.records(participant=name)]
+        return sorted(found, key=lambda record: record.seq)
+
+    def ids_of(self, participant: str) -> set[str]:
+        """This id, and every other one under which an allocation was made that was moved to it."""
+        moves = self._store.records(("reassigned",), participant=participant)
+        return {participant, *(str(record.fields["from"]) for record in moves)}
 
     def require_participant(self, participant: str) -> None:
         """InputError unless this is a participant id of the study (L09: a pattern, so that no name is taken)."""

@@ -208,6 +208,7 @@ class StudySession:
             "undecided": self.history.undecided_blockers(),
             "opened": opening.fields["time"] if opening else None,
             "records": last.seq + 1 if last else 0,
+            "last_time": last.fields["time"] if last else None,
             "head": last.hash.hex() if last else None,
             "root": newest.fields["root"] if newest else None,
             "first_record": opening.hash.hex() if opening else None,
@@ -223,7 +224,10 @@ class StudySession:
 
     def known_loss(self) -> tuple[str, dict[str, Any] | None]:
         """What this log lacks, by the local head: ``none``; ``known``, with the newest record lost; ``unknown``."""
-        head = self._keys.read_head()
+        return self.loss_by(self._keys.read_head())
+
+    def loss_by(self, head: tuple[int, bytes] | None) -> tuple[str, dict[str, Any] | None]:
+        """The same by a head from elsewhere."""
         if head is None:
             return "unknown", None
         seq, digest = head

@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("pharmacist", "What became of a participant's request."),
         "unblind": ("pharmacist", "Show one participant's arm, with a reason."),
         "correct": ("pharmacist", "State a correction beside an allocation."),
+        "late": ("continuity", "Enter an allocation made on paper while the system was down."),
     },
     "Investigator": {
         "confirm": ("investigator", "Confirm a participant's eligibility, criterion by criterion."),
@@ -30,6 +31,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Statistician": {
         "generate": ("statistician", "Draw, seal and commit to the list."),
         "grant": ("statistician", "Give a pharmacist or an investigator their half of the key."),
+        "share": ("continuity", "A paper copy of one's own share of the seed."),
+        "reseal": ("continuity", "Seal the same list again from both shares of its seed."),
     },
     "Sponsor": {
         "init": ("sponsor", "Open a study in a home."),
@@ -39,6 +42,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "pause": ("sponsor", "Pause allocation (any role)."),
         "resume": ("sponsor", "Resume allocation."),
         "close": ("sponsor", "Close allocation for good."),
+        "backup": ("continuity", "A safe copy of the study, also while others write."),
+        "restore": ("continuity", "Put a study back from a backup; recorded."),
+        "recover": ("continuity", "After a loss: enter what receipts prove, reserve what may have been used."),
+        "clock": ("continuity", "Let time go on after the clock was found behind the log."),
     },
     "Auditor and everybody": {
         "status": ("auditor", "State and counts of the study."),

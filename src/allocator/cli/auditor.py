@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from allocator.verdict import Finding, Verdict
 
 # What those at the site do not see in the log: it would help to predict the next arm (C03, SPIRIT 21b).
-_HIDDEN_AT_SITE = ("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings")
+_HIDDEN_AT_SITE = (
+    *("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings"),
+    *("told", "original", "reserved"),
+)
 _SHOWN_FIELDS = (
     "participant",
     "number",
@@ -37,8 +40,27 @@ _SHOWN_FIELDS = (
     "action",
     "cause",
     "failure",
+    "from",
+    "to",
+    "missing",
+    "event_time",
+    "clock",
 )
 PARALLEL_FROM = 4_000  # records; below it, starting processes costs more than it saves
+
+
+_ATTENTION = {
+    "clock_behind": "ATTENTION   the clock is behind the last record: nothing can be written. Set it right; if it is\n"
+    "              right, the sponsor runs `allocator clock`",
+    "recovering": "ATTENTION   records may be missing: the sponsor, then the statistician, run `allocator recover`",
+    "sponsors": "ATTENTION   one sponsor only: if that key is lost, nobody can add people or resume. Add a second",
+}
+
+
+def _needs(key: str, status_: dict[str, Any]) -> bool:
+    if key == "recovering":
+        return bool(status_["state"] == "recovering")
+    return bool(status_["sponsors"] == 1) if key == "sponsors" else bool(status_[key])
 
 
 @click.command()
@@ -48,6 +70,7 @@ def status(call: Call) -> None:
     with call.service() as service:
         result = service.status()
     undecided = ", ".join(result["undecided"])
+    told = [text for key, text in _ATTENTION.items() if _needs(key, result)]
     lines = [
         f"{result['study']}   mode {result['mode']}   {result['state'].upper()}",
         f"  allocated   {result['allocated']} of {result['enrollment']}",
@@ -56,6 +79,7 @@ def status(call: Call) -> None:
         f"  records     {result['records']}",
         f"  head        {result['head']}",
         *([f"  root        {result['root']}"] if result["root"] else []),
+        *(f"  {text}" for text in told),
     ]
     call.show(result, "\n".join(lines))
 
@@ -92,11 +116,12 @@ def log_command(
         raise InputError("kind", f"{shown(kind)!r} is no kind of record", f"Kinds: {', '.join(KINDS)}.")
     with call.service() as service:
         whole = _sees_all(call, service)
+        ids = None if participant is None else service.ids_of(participant)
         start, end = _moment(service, "since", since), _moment(service, "at", at)
 
         def wanted(record: Record) -> bool:
             return (
-                (participant is None or record.fields.get("participant") == participant)
+                (ids is None or not ids.isdisjoint(record.fields.get(name) for name in ("participant", "from", "to")))
                 and (kind is None or record.kind == kind)
                 and (by is None or record.fields.get("person") == by)
                 and (start is None or record.time >= start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -52,7 +53,7 @@ def reveal(call: Call, participant: str, retype: str | None, dry_run: bool) -> N
             retype = click.prompt("Retype the participant", default="", show_default=False, err=True)
         allocation = service.reveal(actor, participant, retype.strip())
         again = "ALREADY ALLOCATED: this is the same allocation, shown again" if allocation.repeated else ""
-        show_allocation(call, service, allocation, again)
+        show_allocation(call, service, allocation, again, receipt=keep_receipt(call, service, allocation))
 
 
 @click.command()
@@ -68,12 +69,19 @@ def unblind(call: Call, participant: str, reason: str) -> None:
 
 @click.command()
 @click.argument("participant")
-@click.option("--what", type=click.Choice(CORRECTIONS), required=True, help="What was wrong.")
+@click.option("--what", type=click.Choice([*CORRECTIONS, "participant"]), required=True, help="What was wrong.")
 @click.option("--value", required=True, help="What is true: the stratum as FACTOR=LEVEL, the arm given, the right id.")
 @click.option("--reason", required=True, help="Why; it is recorded.")
 @pass_call
 def correct(call: Call, participant: str, what: str, value: str, reason: str) -> None:
-    """State a correction beside an allocation. The allocation itself stands: nothing is ever undone."""
+    """State a correction beside an allocation. The allocation itself stands: nothing is ever undone.
+
+    A wrong participant id (--what participant, --value the right one) takes two signatures: a second person, who
+    gives the same command, makes the allocation the right participant's. The wrong id is free again.
+    """
+    if what == "participant":
+        _reassign(call, participant, value, reason)
+        return
     with call.service() as service:
         record = service.correct(call.actor(service, "corrected"), participant, what, value, reason)
     call.show(
@@ -81,6 +89,19 @@ def correct(call: Call, participant: str, what: str, value: str, reason: str) ->
         f"Recorded beside the allocation of {participant}: {what} is {shown(value)}.  [record {record.seq}]\n"
         "The allocation stands as it was made.",
     )
+
+
+def _reassign(call: Call, participant: str, to: str, reason: str) -> None:
+    with call.service() as service:
+        record, moved = service.reassign(call.actor(service, "reassigned"), participant, to, reason)
+    said = (
+        f"The allocation made as {participant} is {to}'s.  [record {record.seq}]\n"
+        f"{participant} is free again; its history is kept, and is found by either id."
+        if moved
+        else f"Stated: the allocation of {participant} is {to}'s.  [record {record.seq}]\n"
+        "Nothing has changed yet: a second person gives the same command to make it so."
+    )
+    call.show({"participant": participant, "to": to, "moved": moved, "record": record_json(record)}, said)
 
 
 @click.command()
@@ -134,13 +155,24 @@ def _history_line(entry: dict[str, Any], zone: ZoneInfo) -> str:
     return f"  {entry['seq']:>5}  {when}  {entry['kind']:<23} {person:<8} {asked}".rstrip()
 
 
-def show_allocation(call: Call, service: AllocationService, allocation: Allocation, banner: str) -> None:
+def show_allocation(
+    call: Call, service: AllocationService, allocation: Allocation, banner: str, receipt: str | None = None
+) -> None:
     """Print an allocation that is already logged; the banner says why it is shown, where it is not new."""
-    call.show(allocation_json(allocation), allocation_text(service, allocation, banner))
+    call.show(allocation_json(allocation, receipt), allocation_text(service, allocation, banner))
 
 
-def allocation_json(allocation: Allocation) -> dict[str, Any]:
-    """The JSON of an allocation; in mode test with its notice."""
+def keep_receipt(call: Call, service: AllocationService, allocation: Allocation) -> str | None:
+    """Keep a receipt beside the log: from it a lost allocation is entered again. It never fails what is recorded."""
+    try:
+        return str(service.keep_receipt(allocation, allocation_json(allocation)))
+    except OSError as error:
+        call.warn(f"recorded, but its receipt could not be kept: {error.strerror}")
+        return None
+
+
+def allocation_json(allocation: Allocation, receipt: str | None = None) -> dict[str, Any]:
+    """The JSON of an allocation, with its record as signed; in mode test with its notice."""
     result: dict[str, Any] = {
         "participant": allocation.participant,
         "number": allocation.number,
@@ -151,7 +183,12 @@ def allocation_json(allocation: Allocation) -> dict[str, Any]:
         "mode": allocation.mode,
         "record": record_json(allocation.record),
         "act": {**record_json(allocation.act), **{k: allocation.act.fields[k] for k in ("kind", "person", "time")}},
-        "receipt": None,
+        # in base64, for it names the position, which is nothing to read at a site (C03)
+        "signed_record": {
+            "prev": allocation.record.prev.hex(),
+            "body": base64.b64encode(allocation.record.body).decode("ascii"),
+        },
+        "receipt": receipt,
     }
     if allocation.mode == "test":
         result["notice"] = TEST_NOTICE

@@ -1,0 +1,220 @@
+"""Restore: put a study back from a backup, recorded, and noticed where something newer was shown (docs/spec.md §15).
+
+Everything is done on a copy first: unpacked, verified, signed for. Only then does it take its place, and what stood
+there is moved aside, never removed. The local head is not put back: it tells what the restored log lacks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from allocator.backup import Manifest, unpack
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
+from allocator.evidence import read_evidence
+from allocator.home import StudyPlace, refuse_symlink, sync_folder
+from allocator.keys import STANDARD, KeyFolder, KeyStretching
+from allocator.log import Record
+from allocator.service import AllocationService
+from allocator.session import system_clock
+from allocator.text import shown
+from allocator.verdict import Verdict
+from allocator.verify import verify
+from allocator.writer import Actor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a restore did: its record, the manifest, what is missing, and whether the log of the home was kept."""
+
+    record: Record
+    manifest: Manifest
+    missing: str
+    kept_log: bool
+    aside: Path | None
+
+
+def restore(
+    home: Path,
+    file: Path,
+    digest: str,
+    authenticate: Callable[[AllocationService], Actor],
+    reason: str,
+    *,
+    clock: Callable[[], datetime] = system_clock,
+    stretching: KeyStretching = STANDARD,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Restored:
+    """Put back the study that a backup holds.
+
+    The log that stands in the home is kept when it holds and is the newer one: only what is missing or damaged beside
+    it comes from the backup then.
+
+    Args:
+        home: where; its keys/ are kept, and files missing there are put back.
+        file: the backup.
+        digest: SHA-256 of the file, for the record.
+        authenticate: gives the sponsor, from the service of the copy.
+        reason: recorded.
+        clock: time of the record.
+        stretching: of key files.
+        notify: takes warnings.
+
+    Raises:
+        Refused: there is nothing to put back, or this person may not.
+        EvidenceError: the backup does not verify.
+        StorageError: the disk refused; what stood in the home still stands there.
+    """
+    for path in (home, home / "schedules", home / "keys"):
+        refuse_symlink(path)
+    home.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".restore-") as folder:
+        staged_home = Path(folder)
+        manifest = unpack(file, staged_home)
+        place = StudyPlace(home=home, study=manifest.study)
+        staged = StudyPlace(home=staged_home, study=manifest.study)
+        _check_needed(place)
+        place.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with KeyFolder(place.keys).lock():
+            kept = _keep_newer_log(place, staged)
+            if (verdict := _judge(staged)).findings:
+                raise EvidenceError(
+                    "backup-broken",
+                    f"the backup does not verify: {verdict.findings[0].message}",
+                    "Nothing was put back. Try another backup.",
+                    [finding.as_json() for finding in verdict.findings[:5]],
+                )
+            _copy_keys(place, staged)
+            record, missing = _sign(
+                place, staged, digest, authenticate, reason, clock=clock, stretching=stretching, notify=notify
+            )
+            aside = _put_in_place(place, staged, record)
+            KeyFolder(place.keys).write_head(record.seq, record.hash)
+    return Restored(record=record, manifest=manifest, missing=missing, kept_log=kept, aside=aside)
+
+
+def _judge(place: StudyPlace) -> Verdict:
+    with read_evidence(place) as evidence:
+        return verify(evidence)
+
+
+def _check_needed(place: StudyPlace) -> None:
+    """A study that holds and reaches its own head needs nothing: an older log would only lose records."""
+    if not place.log_file.exists():
+        return
+    verdict = _judge(place)
+    if verdict.verdict == "intact-local" and not _missing_keys(place):
+        raise Refused(
+            "nothing-to-restore",
+            f"{place.study} in {shown(str(place.home))} holds, and reaches its head: nothing is missing",
+            "If it was put back with the whole machine, state the loss instead: allocator recover --reason TEXT.",
+        )
+
+
+def _missing_keys(place: StudyPlace) -> bool:
+    return not (place.keys / "log.key").is_file()
+
+
+def _keep_newer_log(place: StudyPlace, staged: StudyPlace) -> bool:
+    """Take the home's own log into the copy where, with the other files of the backup, it holds and is no shorter."""
+    if not place.log_file.is_file() or place.log_file.is_symlink():
+        return False
+    of_backup = staged.log_file.with_name("log.of-backup")
+    theirs = _judge(staged)
+    staged.log_file.rename(of_backup)
+    journal = place.log_file.with_name(place.log_file.name + "-journal")
+    shutil.copyfile(place.log_file, staged.log_file)
+    if journal.exists():
+        shutil.copyfile(journal, staged.log_file.with_name(journal.name))
+    ours = _judge(staged)
+    if not ours.findings and ours.records >= theirs.records:
+        of_backup.unlink()
+        return True
+    for left in (staged.log_file, staged.log_file.with_name(journal.name)):
+        left.unlink(missing_ok=True)
+    of_backup.rename(staged.log_file)
+    return False
+
+
+def _copy_keys(place: StudyPlace, staged: StudyPlace) -> None:
+    """The home's own key files go before those of the backup: a passphrase may have been changed since."""
+    for own in sorted(place.keys.iterdir()):
+        if own.is_file() and own.name not in ("head", "lock"):
+            shutil.copyfile(own, staged.keys / own.name)
+
+
+def _sign(
+    place: StudyPlace,
+    staged: StudyPlace,
+    digest: str,
+    authenticate: Callable[[AllocationService], Actor],
+    reason: str,
+    *,
+    clock: Callable[[], datetime],
+    stretching: KeyStretching,
+    notify: Callable[[str], None],
+) -> tuple[Record, str]:
+    """The sponsor's record in the copy, so that no log is put back without it."""
+    service = AllocationService.open(staged, clock=clock, stretching=stretching, notify=notify)
+    try:
+        actor = authenticate(service)
+        service.check_may(actor, "restored")
+        missing, lost = service.loss_by(KeyFolder(place.keys).read_head())
+        record = service.state_loss(actor, reason, backup=digest, missing=missing, lost=lost)
+    except CredentialError as error:
+        if error.code == "no-key":
+            error.hint = "The backup holds no key of this person. Put the key file into keys/, then restore again."
+        raise
+    finally:
+        service.close_files()
+    return record, missing
+
+
+def _put_in_place(place: StudyPlace, staged: StudyPlace, record: Record) -> Path | None:
+    """The copy takes the study's place; what stood there is moved aside. A crash in between: restore again."""
+    aside: Path | None = None
+    try:
+        for key in sorted(staged.keys.iterdir()):
+            if key.name not in ("head", "lock") and not (place.keys / key.name).exists():
+                key.rename(place.keys / key.name)
+        sync_folder(place.keys)
+        place.schedules.parent.mkdir(parents=True, exist_ok=True)
+        if place.schedules.exists():
+            stamp = record.fields["time"].replace(":", "").replace(".", "")
+            aside = place.home / "replaced" / f"{place.study}-{stamp}-{record.seq}"
+            aside.parent.mkdir(exist_ok=True)
+            for name in ("receipts",):
+                _keep_receipts(place, staged, name)
+            place.schedules.rename(aside)
+        staged.schedules.rename(place.schedules)
+        sync_folder(place.schedules.parent)
+        sync_folder(place.home)
+    except OSError as error:
+        raise StorageError(
+            "cannot-write", f"{shown(str(place.schedules))}: {error.strerror}", "Free the folder, then restore again."
+        ) from error
+    return aside
+
+
+def _keep_receipts(place: StudyPlace, staged: StudyPlace, name: str) -> None:
+    """Receipts written since the backup: the recovery needs them."""
+    if (place.schedules / name).is_dir():
+        (staged.schedules / name).mkdir(exist_ok=True)
+        for receipt in (place.schedules / name).iterdir():
+            if receipt.is_file() and not (staged.schedules / name / receipt.name).exists():
+                shutil.copyfile(receipt, staged.schedules / name / receipt.name)
+
+
+def read_digest(file: Path) -> str:
+    """SHA-256 of a backup's file, in hexadecimal. InputError when it cannot be read."""
+    import hashlib
+
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError("cannot-read", f"{shown(str(file))}: {error.strerror}", "Check the file's name.") from error

@@ -1,0 +1,460 @@
+"""The way back: backups, restores, recoveries, late entries, moved ids, a list sealed again, a clock that jumped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from allocator import restoring
+from allocator.backup import read_backup
+from allocator.errors import AllocatorError, EvidenceError, InputError, Refused, StorageError
+from allocator.evidence import read_evidence
+from allocator.keys import ONLY_FOR_TESTS
+from allocator.restoring import read_digest
+from allocator.service import Allocation
+from allocator.verdict import Verdict
+from allocator.verify import verify
+from support import PASSPHRASE, Trial, TrialFactory
+
+
+def judged(trial: Trial, *heads: bytes) -> Verdict:
+    """The auditor's verdict on the trial's home."""
+    with read_evidence(trial.place, heads) as evidence:
+        return verify(evidence)
+
+
+def assert_intact(trial: Trial, verdict: str = "intact-local") -> None:
+    """Every check holds."""
+    found = judged(trial)
+    assert (found.verdict, found.findings) == (verdict, ())
+
+
+def receipt_of(allocation: Allocation) -> dict[str, str]:
+    """What a receipt holds of an allocation."""
+    return {"prev": allocation.record.prev.hex(), "body": allocation.record.body.decode()}
+
+
+def put_back(trial: Trial, file: Path, reason: str = "disk failed") -> restoring.Restored:
+    """Restore as SP; the trial goes on with a new service."""
+    trial.service.close_files()
+    done = restoring.restore(
+        trial.home,
+        file,
+        read_digest(file),
+        lambda service: service.authenticate("SP", lambda: PASSPHRASE, "restored"),
+        reason,
+        clock=trial.clock,
+        stretching=ONLY_FOR_TESTS,
+    )
+    trial.again()
+    return done
+
+
+def recover(trial: Trial, by: str = "ST", **given: object) -> list[dict[str, object]]:
+    """One step of a recovery; what was reserved."""
+    return trial.service.recover(trial.actor(by), "after the loss", **given)[1]  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def lossy(trial: Trial, tmp_path: Path) -> tuple[Trial, Path, list[Allocation]]:
+    """A backup after two allocations, then two more allocations that the backup lacks."""
+    trial.allocate("P-001", "P-002")
+    file = tmp_path / "backup.tar"
+    trial.service.backup(trial.actor("SP"), file)
+    return trial, file, trial.allocate("P-003", "P-004")
+
+
+# ---- backup and restore ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("R03")
+def test_a_backup_is_recorded_and_says_what_it_holds(trial: Trial, tmp_path: Path) -> None:
+    trial.allocate("P-001")
+    head, file = trial.last.hash, tmp_path / "backup.tar"
+    manifest, record = trial.service.backup(trial.actor("SP"), file)
+    assert (manifest.head, manifest.records) == (head, record.seq)
+    assert read_backup(file) == manifest and file.stat().st_mode & 0o777 == 0o600
+    assert (record.kind, record.fields["backup"]) == ("backed-up", read_digest(file))
+    assert not [path for path, _, _ in manifest.files if path.endswith(("/head", "/lock"))]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("R03")
+def test_only_the_sponsor_backs_up_and_never_over_a_file(trial: Trial, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="may not"):
+        trial.service.backup(trial.actor("PH"), tmp_path / "b.tar")
+    assert trial.last.fields["action"] == "backed-up" and not (tmp_path / "b.tar").exists()
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(InputError, match="there already"):
+        trial.service.backup(trial.actor("SP"), tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious"
+    for inside in (trial.place.schedules, trial.place.keys):
+        with pytest.raises(InputError, match="lost with it"):
+            trial.service.backup(trial.actor("SP"), inside / "b.tar")
+
+
+@pytest.mark.requirement("L03")
+@pytest.mark.requirement("R03")
+def test_after_a_restore_of_an_older_log_nothing_is_allocated_until_it_is_recovered(
+    lossy: tuple[Trial, Path, list[Allocation]],
+) -> None:
+    trial, file, (third, fourth) = lossy
+    lost = trial.last
+    trial.place.log_file.write_bytes(b"gone")
+    done = put_back(trial, file)
+    assert done.missing == "known" and done.record.fields["lost"] == {"seq": lost.seq, "hash": lost.hash.hex()}
+    assert done.aside is not None and (done.aside / "log.sqlite3").read_bytes() == b"gone"
+    for act in (lambda: trial.confirm("P-005"), lambda: trial.reveal("P-005")):
+        with pytest.raises(Refused, match="put back in time"):
+            act()
+    assert trial.reveal("P-001").repeated  # what the log holds is shown all the same
+    with pytest.raises(Refused, match="may not"):
+        recover(trial, by="PH")
+    reserved = recover(trial, receipts=[receipt_of(fourth), receipt_of(third)])
+    assert reserved == [] and trial.service.history.state == "active"
+    for told in (third, fourth):
+        again = trial.reveal(told.participant)
+        assert (again.arm, again.number, again.repeated) == (told.arm, told.number, True)
+    trial.confirm("P-005")
+    assert trial.reveal("P-005").number == 5
+    assert trial.last.fields["position"] == 4
+    assert_intact(trial)
+    assert judged(trial, third.record.hash).verdict == "intact"  # a receipt's record is in the log
+    assert judged(trial, lost.hash).verdict == "intact"
+
+
+@pytest.mark.requirement("L03")
+def test_what_was_lost_without_a_receipt_is_never_given_again(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    trial, file, told = lossy
+    trial.place.log_file.unlink()
+    put_back(trial, file)
+    # backed-up, and two confirmations with their allocations: at most two entries
+    assert [(item["position"], item["participant"]) for item in recover(trial)] == [(2, None), (3, None)]
+    trial.confirm("P-005")
+    fifth = trial.reveal("P-005")
+    assert (fifth.number, fifth.record.fields["position"]) == (5, 4)
+    assert fifth.number not in [a.number for a in told]
+    assert trial.service.status()["allocated"] == 3
+    assert_intact(trial)
+
+
+def test_a_printed_screen_gives_its_participant_the_same_entry_again(
+    lossy: tuple[Trial, Path, list[Allocation]],
+) -> None:
+    trial, file, (third, fourth) = lossy
+    trial.place.log_file.unlink()
+    put_back(trial, file)
+    recover(trial, places={("{}", 2): "P-003", ("{}", 3): "P-004"})
+    trial.confirm("P-009")
+    assert trial.reveal("P-009").record.fields["position"] == 4
+    for told in (fourth, third):
+        trial.confirm(told.participant)
+        late = trial.service.late(
+            trial.actor("PH"), told.participant, trial.clock.now, "printed screen", told=told.arm.code
+        )
+        assert late.arm == told.arm and late.record.fields["told"] == late.record.fields["arm"]
+    assert_intact(trial)
+
+
+def test_who_was_confirmed_when_the_log_broke_off_keeps_the_bound_entry(trial: Trial, tmp_path: Path) -> None:
+    """The reveal may be what was lost: the same entry is theirs, however late they come, and nobody else's."""
+    trial.confirm("P-001")
+    trial.service.backup(trial.actor("SP"), tmp_path / "b.tar")
+    told = trial.reveal("P-001")
+    trial.place.log_file.unlink()
+    put_back(trial, tmp_path / "b.tar")
+    # one more, for nobody: two records are missing, which could be another's confirmation and allocation
+    assert [(item["position"], item["participant"]) for item in recover(trial)] == [(0, "P-001"), (1, None)]
+    trial.clock.advance(hours=100)
+    trial.confirm("P-002")
+    assert trial.reveal("P-002").record.fields["position"] == 2
+    trial.confirm("P-001")
+    again = trial.reveal("P-001")
+    assert (again.arm, again.record.fields["position"]) == (told.arm, 0)
+    assert_intact(trial)
+
+
+def test_without_a_head_what_may_have_been_used_must_be_stated(
+    lossy: tuple[Trial, Path, list[Allocation]],
+) -> None:
+    trial, file, _ = lossy
+    trial.service.close_files()
+    shutil.rmtree(trial.home)
+    assert put_back(trial, file).missing == "unknown"
+    with pytest.raises(Refused, match="must be stated"):
+        recover(trial)
+    assert recover(trial, none_used=True) == []
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("R03")
+def test_a_restore_that_loses_nothing_goes_on_at_once(trial: Trial, tmp_path: Path) -> None:
+    trial.allocate("P-001")
+    file = tmp_path / "b.tar"
+    from allocator.backup import write_backup
+
+    write_backup(trial.place, file, trial.clock.now)
+    trial.place.log_file.write_bytes(b"\0" * 4096)
+    assert put_back(trial, file).missing == "none"
+    trial.allocate("P-002")
+    assert_intact(trial)
+
+
+def test_the_newer_log_is_kept_where_only_another_file_was_lost(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    trial, file, told = lossy
+    trial.place.sealed_file.unlink()
+    done = put_back(trial, file)
+    assert (done.kept_log, done.missing) == (True, "none")
+    assert trial.reveal("P-004").number == told[1].number
+    trial.allocate("P-005")
+    assert_intact(trial)
+
+
+def test_a_study_that_holds_is_not_put_back_by_mistake(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    trial, file, _ = lossy
+    with pytest.raises(Refused, match="nothing is missing"):
+        put_back(trial, file)
+    trial.again()
+    assert trial.reveal("P-004").repeated
+
+
+@pytest.mark.requirement("L03")
+def test_a_log_put_back_by_hand_is_stated_and_recovered(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    trial, _, _ = lossy
+    trial.service.close_files()
+    shutil.copyfile(trial.place.log_file, trial.home / "old")
+    trial.again().close_files()
+    trial.again()
+    trial.allocate("P-005")
+    trial.service.close_files()
+    shutil.copyfile(trial.home / "old", trial.place.log_file)
+    trial.again()
+    with pytest.raises(EvidenceError, match="older than its head"):
+        trial.confirm("P-006")
+    with pytest.raises((Refused, EvidenceError)):
+        recover(trial, by="ST")
+    recover(trial, by="SP")
+    assert [item["position"] for item in recover(trial)] == [4]
+    trial.allocate("P-006")
+    assert trial.last.fields["position"] == 5
+    assert_intact(trial)
+
+
+def test_a_receipt_that_was_changed_or_is_of_another_study_is_refused(
+    lossy: tuple[Trial, Path, list[Allocation]], trials: TrialFactory
+) -> None:
+    trial, file, (third, _) = lossy
+    trial.place.log_file.unlink()
+    put_back(trial, file)
+    other = trials(enrollment=9)
+    foreign = other.allocate("P-001", "P-002", "P-003")[-1]
+    good = receipt_of(third)
+    swapped = json.loads(good["body"])
+    swapped["arm"] = 1 - swapped["arm"]
+    for receipt in (
+        good | {"body": good["body"].replace("P-003", "P-007")},
+        good | {"body": json.dumps(swapped, sort_keys=True, separators=(",", ":"))},
+        good | {"prev": "00" * 32},
+        receipt_of(foreign),
+        good | {"body": "{}"},
+        good | {"body": trial.last.body.decode()},
+    ):
+        with pytest.raises(AllocatorError):
+            recover(trial, receipts=[receipt])
+    assert "receipt-entered" not in trial.kinds
+    recover(trial, receipts=[good, good])
+    assert trial.kinds.count("receipt-entered") == 1
+    assert_intact(trial)
+
+
+# ---- late, from paper -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("A11")
+@pytest.mark.requirement("U04")
+def test_what_was_done_on_paper_is_entered_with_both_times(trial: Trial) -> None:
+    event = trial.clock.now + timedelta(hours=1)
+    trial.clock.advance(hours=5)
+    trial.confirm("P-001")
+    entered = trial.service.late(trial.actor("PH"), "P-001", event, "power cut")
+    assert entered.record.fields["event_time"] == "2026-11-20T05:00:00.000Z"
+    assert entered.time == "2026-11-20T09:00:00.000Z" and not entered.repeated
+    assert trial.reveal("P-001").number == 1 and trial.kinds[-2:] == ["late", "shown-again"]
+    with pytest.raises(Refused, match="already allocated"):
+        trial.service.late(trial.actor("PH"), "P-001", event, "again")
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("A11")
+@pytest.mark.parametrize("delta", [{"minutes": 1}, {"days": -30}])
+def test_a_time_on_paper_that_cannot_be_is_refused(trial: Trial, delta: dict[str, float]) -> None:
+    trial.confirm("P-001")
+    with pytest.raises(Refused, match="before the activation, or after now"):
+        trial.service.late(trial.actor("PH"), "P-001", trial.clock.now + timedelta(**delta), "power cut")
+    assert "late" not in trial.kinds
+
+
+@pytest.mark.requirement("A11")
+def test_paper_that_disagrees_or_is_out_of_order_is_told(trial: Trial) -> None:
+    start = trial.clock.now
+    trial.clock.advance(hours=5)
+    trial.confirm("P-001")
+    trial.confirm("P-002")
+    first = trial.service.late(trial.actor("PH"), "P-001", start + timedelta(hours=3), "power cut")
+    assert not trial.service.later_than_its_successor(first)
+    other = next(arm.code for arm in trial.service.study.arms if arm != first.arm)
+    second = trial.service.late(trial.actor("PH"), "P-002", start + timedelta(hours=2), "power cut", told=other)
+    assert trial.service.later_than_its_successor(second)
+    assert second.record.fields["told"] == [arm.code for arm in trial.service.study.arms].index(other)
+    with pytest.raises(InputError, match="no arm of this study"):
+        trial.service.late(trial.actor("PH"), "P-003", start, "power cut", told="PLACEBO")
+    assert_intact(trial)
+
+
+def test_without_a_confirmation_nothing_is_entered_late(trial: Trial) -> None:
+    with pytest.raises(Refused, match="not confirmed"):
+        trial.service.late(trial.actor("PH"), "P-001", trial.clock.now, "power cut")
+
+
+# ---- a wrong participant id -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("X06")
+def test_two_people_move_an_allocation_to_the_right_participant(trial: Trial) -> None:
+    wrong = trial.allocate("P-010")[0]
+    move = trial.service.reassign
+    with pytest.raises(Refused, match="not confirmed"):
+        move(trial.actor("IN"), "P-010", "P-001", "typed wrong")
+    trial.confirm("P-001")
+    assert move(trial.actor("IN"), "P-010", "P-001", "typed wrong")[1] is False
+    assert trial.reveal("P-010").repeated  # one signature changes nothing
+    with pytest.raises(Refused, match="same person"):
+        move(trial.actor("IN"), "P-010", "P-001", "typed wrong")
+    assert move(trial.actor("PH"), "P-010", "P-001", "typed wrong")[1] is True
+    moved = trial.reveal("P-001")
+    assert (moved.participant, moved.number, moved.arm, moved.repeated) == ("P-001", 1, wrong.arm, True)
+    with pytest.raises(Refused, match="allocation that was moved"):
+        trial.reveal("P-010")
+    trial.confirm("P-010")
+    own = trial.reveal("P-010")
+    assert (own.number, own.record.fields["position"], own.repeated) == (2, 1, False)
+    history = [record.kind for record in trial.service.participant_records("P-001")]
+    assert "allocated" in history and "reassignment-proposed" in history
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("X06")
+def test_an_allocation_moves_on_and_back_and_nobody_gets_two(trial: Trial) -> None:
+    first = trial.allocate("P-001")[0]
+    trial.allocate("P-002")
+    for source, target in (("P-001", "P-003"), ("P-003", "P-004"), ("P-004", "P-001")):
+        trial.clock.advance(minutes=1)
+        trial.confirm(target)
+        for person in ("PH", "SP"):
+            trial.service.reassign(trial.actor(person), source, target, "wrong again")
+        assert trial.service.history.allocation(source) is None
+        again = trial.reveal(target)
+        assert (again.number, again.arm) == (first.number, first.arm)
+    with pytest.raises(Refused, match="already allocated"):
+        trial.service.reassign(trial.actor("PH"), "P-001", "P-002", "taken")
+    assert_intact(trial)
+
+
+# ---- a lost list, a lost key ----------------------------------------------------------------------------------------
+
+
+def test_a_lost_list_is_sealed_again_to_the_same_root(trial: Trial) -> None:
+    told = trial.allocate("P-001")[0]
+    trial.confirm("P-002")
+    root = trial.service.history.sealing.fields["root"]  # type: ignore[union-attr]
+    papers = [trial.service.copy_share(trial.actor(person))[1] for person in ("CU", "ST")]
+    trial.place.sealed_file.unlink()
+    trial.again()
+    with pytest.raises(InputError, match="shares"):
+        trial.service.reseal(trial.actor("ST"), [papers[0], papers[0]], "disk lost")
+    record = trial.service.reseal(trial.actor("ST"), papers, "disk lost")
+    assert record.fields["root"] == root
+    with pytest.raises(Refused, match="earlier sealing"):
+        trial.reveal("P-002")
+    with pytest.raises(Refused, match="not been granted"):
+        trial.confirm("P-002")
+    for person in ("PH", "IN"):
+        trial.service.grant(trial.actor("ST"), person)
+    trial.confirm("P-002")
+    assert trial.reveal("P-002").record.fields["position"] == 1
+    assert trial.reveal("P-001").arm == told.arm
+    assert_intact(trial)
+
+
+def test_a_copy_of_a_share_is_recorded_and_only_for_its_holder(trial: Trial) -> None:
+    record, paper = trial.service.copy_share(trial.actor("CU"))
+    assert record.kind == "share-copied" and trial.last.hash == record.hash
+    assert type(paper).from_bytes(paper.to_bytes()) == paper
+    with pytest.raises(Refused, match="may not"):
+        trial.service.copy_share(trial.actor("PH"))
+
+
+@pytest.mark.requirement("S06")
+def test_a_lost_key_is_replaced_without_the_statistician(trial: Trial) -> None:
+    """The statistician is gone, and PH forgot the passphrase: IN and another pharmacist carry on."""
+    trial.enrol("PH-2", "pharmacist")
+    trial.enrol("IN-2", "investigator")
+    with pytest.raises(Refused, match="pass on their own half"):
+        trial.service.grant(trial.actor("PH"), "IN-2")
+    trial.service.grant(trial.actor("PH"), "PH-2")
+    trial.service.grant(trial.actor("IN"), "IN-2")
+    for person in ("ST", "PH", "IN"):
+        trial.service.deactivate_person(trial.actor("SP"), person, "key lost")
+    trial.confirm("P-001", by="IN-2")
+    assert trial.reveal("P-001", by="PH-2").number == 1
+    assert_intact(trial)
+
+
+# ---- time -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("L05")
+def test_a_clock_that_went_back_is_an_event_and_goes_on_only_by_signature(trial: Trial) -> None:
+    trial.allocate("P-001")
+    trial.clock.advance(hours=-1)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="before the last record"):
+            trial.confirm("P-002")
+    assert trial.kinds.count("clock-jump") == 1 and trial.last.fields["clock"] == "2026-11-20T03:00:00.000Z"
+    assert trial.service.status()["clock_behind"]
+    with pytest.raises((Refused, StorageError)):
+        trial.service.set_clock(trial.actor("PH"), "looks right")
+    trial.service.set_clock(trial.actor("SP"), "checked by telephone")
+    trial.allocate("P-002")
+    with pytest.raises(Refused, match="not behind"):
+        trial.service.set_clock(trial.actor("SP"), "again")
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("L05")
+def test_a_confirmation_of_a_clock_ahead_is_given_again(trial: Trial) -> None:
+    trial.clock.advance(days=400)
+    trial.confirm("P-001")
+    trial.clock.advance(days=-400)
+    trial.service.set_clock(trial.actor("SP"), "was a year ahead")
+    with pytest.raises(Refused, match="a clock that was ahead"):
+        trial.reveal("P-001")
+    trial.confirm("P-001")
+    assert trial.reveal("P-001").record.fields["position"] == 0
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("L05")
+def test_a_clock_that_was_never_set_writes_nothing(trial: Trial) -> None:
+    before = trial.last
+    trial.clock.now = trial.clock.now.replace(year=1970)
+    with pytest.raises(StorageError, match="never set"):
+        trial.confirm("P-001")
+    with pytest.raises(StorageError, match="never set"):
+        trial.service.set_clock(trial.actor("SP"), "it is 1970")
+    assert trial.last == before
