@@ -146,7 +146,7 @@ LOOKS = ("shown-again", "looked-up", "unblinded")
 BESIDE = ("corrected", "reassignment-proposed", "reassigned", "share-copied", "resealed")
 POSSIBLE = {
     "open": {"decided", "generated"},
-    "sealed": {"decided", "generated", "granted", "activated"},
+    "sealed": {"share-copied", "resealed", "decided", "generated", "granted", "activated"},
     "active": {
         "decided",
         "granted",

@@ -368,9 +368,9 @@ def _run(*statements: str) -> Callable[[Path], None]:
             "trigger quiet does not belong there",
         ),
         (_run("DROP TRIGGER record_no_update"), "trigger record_no_update is missing"),
-        (_run("DROP INDEX one_allocation_a_participant"), "index one_allocation_a_participant is missing"),
+        (_run("DROP INDEX one_allocation_a_position"), "index one_allocation_a_position is missing"),
         (_run("PRAGMA application_id = 1"), "application_id is changed"),
-        (_run("PRAGMA user_version = 2"), "user_version is changed"),
+        (_run("PRAGMA user_version = 3"), "user_version is changed"),
         (_run("PRAGMA journal_mode = WAL"), "the journal mode is changed"),
     ],
 )

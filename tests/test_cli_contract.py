@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -304,7 +305,7 @@ RECORD = {"seq": int, "hash": HASH}
 ARM = {"code": re.compile("GCV|IL2-GCV"), "label": str}
 ALLOCATION = {
     "participant": "P-001", "number": 1, "arm": ARM, "stratum": dict, "time": str, "repeated": bool, "record": RECORD,
-    "receipt": None,
+    "receipt": object,
 }  # fmt: skip
 CRITERION = {"id": str, "met": bool, "answer": object, "reason": str}
 CONFIRMATION = {"participant": str, "eligible": bool, "criteria": [CRITERION], "record": RECORD}
@@ -334,9 +335,16 @@ RESULTS: list[tuple[str, str, int, dict[str, Any]]] = [
     ("used", "--as IN withdraw P-002 --reason consent", 0, {"participant": "P-002", "record": RECORD}),
     ("used", "--as PH reveal P-002 --retype P-002", 0,
      {**ALLOCATION, "participant": "P-002", "number": 2, "repeated": False}),
-    ("used", "--as PH reveal P-001 --retype P-001", 0, {**ALLOCATION, "repeated": True}),
+    ("used", "--as PH reveal P-001 --retype P-001", 0,
+     {**ALLOCATION, "repeated": True, "receipt": re.compile(r".*/receipts/000001-P-001\.json")}),
     ("used", "--as PH show P-001", 0, {**ALLOCATION, "state": "allocated", "history": [dict]}),
     ("used", "show P-101", 0, {"participant": "P-101", "state": "refused"}),
+    ("used", "--as PH late P-002 --time {now} --reason 'power cut'", 0,
+     {**ALLOCATION, "participant": "P-002", "number": 2, "late": {"agrees": True, "in_order": True}}),
+    ("used", "--as SP backup {file}", 0, {"file": str, "records": int, "head": HASH, "record": RECORD}),
+    ("used", "--as SP recover --reason 'disk put back'", 0,
+     {"record": RECORD, "skipped": [], "state": "recovering"}),
+    ("used", "--as CU share", 0, {"share": HASH, "record": RECORD}),
     ("used", "status", 0, {"state": "active", "allocated": 1}),
     ("used", "verify", 0, {**VERDICT, "verdict": "intact-local"}),
     ("used", "--as IN unblind P-001 --reason emergency", 0, ALLOCATION),
@@ -366,6 +374,7 @@ def test_the_result_of_a_command(stage: str, line: str, code: int, shape: dict[s
     site = site_at(tmp_path, stage)
     for name in ("P-001", "P-101"):
         line = line.replace(f"{{{name}}}", site.form(name))
+    line = line.replace("{now}", datetime.now(UTC).isoformat()).replace("{file}", str(tmp_path / "backup.tar"))
     ran = site.typed(f"--json {line.replace('{NEW}', site.codes['NEW'])}", ALLOCATOR_NEW_PASSPHRASE="other")
     assert ran.code == code, ran.said
     assert faults(ran.result, shape) == []
@@ -662,7 +671,7 @@ def test_bash_completion(used: Site) -> None:
     source = used.spawned("", _ALLOCATOR_COMPLETE="bash_source")
     assert (source.code, "complete -o nosort -F" in source.out) == (0, True)
     words = used.spawned("", _ALLOCATOR_COMPLETE="bash_complete", COMP_WORDS="allocator re", COMP_CWORD="1")
-    assert words.out.split() == ["plain,reveal", "plain,resume"]
+    assert words.out.split() == ["plain,reveal", "plain,reseal", "plain,resume", "plain,restore", "plain,recover"]
     options = used.spawned("", _ALLOCATOR_COMPLETE="bash_complete", COMP_WORDS="allocator reveal --", COMP_CWORD="2")
     assert "plain,--retype" in options.out.split()
 

@@ -25,11 +25,6 @@ COMING = {
     "export",
     "receipt",
     "checkpoint",
-    "backup",
-    "restore",
-    "recover",
-    "late",
-    "clock",
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

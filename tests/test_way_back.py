@@ -328,10 +328,10 @@ def test_without_a_confirmation_nothing_is_entered_late(trial: Trial) -> None:
 def test_two_people_move_an_allocation_to_the_right_participant(trial: Trial) -> None:
     wrong = trial.allocate("P-010")[0]
     move = trial.service.reassign
-    with pytest.raises(Refused, match="not confirmed"):
-        move(trial.actor("IN"), "P-010", "P-001", "typed wrong")
-    trial.confirm("P-001")
     assert move(trial.actor("IN"), "P-010", "P-001", "typed wrong")[1] is False
+    with pytest.raises(Refused, match="not confirmed"):
+        move(trial.actor("PH"), "P-010", "P-001", "typed wrong")
+    trial.confirm("P-001")
     assert trial.reveal("P-010").repeated  # one signature changes nothing
     with pytest.raises(Refused, match="same person"):
         move(trial.actor("IN"), "P-010", "P-001", "typed wrong")

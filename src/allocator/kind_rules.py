@@ -292,12 +292,12 @@ def _corrected(case: Case) -> None:
 
 
 def _reassignment(case: Case) -> None:
-    """To whom an allocation under a wrong id may be moved: unallocated, and confirmed to be eligible (X06)."""
+    """The first of two signatures: whose an allocation under a wrong id is, by somebody who noticed (X06)."""
     _about_allocation(case)
     fields, to = case.record.fields, case.record.fields["to"]
     if not case.study.is_participant(to) or to == fields["participant"]:
         raise evidence("participant", "the right id is of another pattern, or the same")
-    _check_target(case, to)
+    case.history.check_unallocated(to)
 
 
 def _check_target(case: Case, to: str) -> None:
@@ -313,7 +313,7 @@ def _check_target(case: Case, to: str) -> None:
 
 
 def _reassigned(case: Case) -> None:
-    """The second of two signatures, by another person, on the newest statement."""
+    """The second of two signatures, by another person, once the right participant is confirmed to be eligible."""
     fields, history = case.record.fields, case.history
     _participant(case)
     proposal = history.proposal(fields["from"])

@@ -16,8 +16,9 @@ What must be established, in this order (the numbers are those of findings):
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
-from allocator.log import Record
+from allocator.log import SEALING_KINDS, Record, link
 from allocator.memory_store import MemoryStore
 from allocator.replay import Replay, Submit
 from allocator.verdict import Evidence, Finding, Verdict
@@ -41,9 +42,9 @@ def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
             break
     findings += replay.finish()
     hashes = [record.hash for record in store.records()]
-    newest = store.newest(("generated",))
+    newest = store.newest(SEALING_KINDS)
     findings += _registry(evidence, store)
-    findings += _heads(evidence, hashes, complete=replay.complete)
+    findings += _heads(evidence, store, hashes, complete=replay.complete)
     return _verdict(evidence, findings, hashes, newest)
 
 
@@ -65,7 +66,22 @@ def _registry(evidence: Evidence, store: MemoryStore) -> list[Finding]:
     ]
 
 
-def _heads(evidence: Evidence, hashes: list[bytes], *, complete: bool) -> list[Finding]:
+def _entered_again(store: MemoryStore) -> Iterator[bytes]:
+    """Hashes of lost records that receipts brought back whole."""
+    for record in store.records(("receipt-entered",)):
+        original = record.fields["original"]
+        yield link(bytes.fromhex(original["prev"]), original["body"].encode("utf-8"))
+
+
+def _stated_loss(store: MemoryStore, digest: bytes) -> int | None:
+    """The record in which the sponsor stated that this one is lost."""
+    for record in store.records(("restored",)):
+        if (lost := record.fields["lost"]) is not None and lost["hash"] == digest.hex():
+            return record.seq
+    return None
+
+
+def _heads(evidence: Evidence, store: MemoryStore, hashes: list[bytes], *, complete: bool) -> list[Finding]:
     """A chain by itself survives truncation, a restored backup or a full rewrite: only an outside head tells."""
     findings = []
     if evidence.local_head is not None:
@@ -82,13 +98,15 @@ def _heads(evidence: Evidence, hashes: list[bytes], *, complete: bool) -> list[F
                     found=found.hex() if found else None,
                 )
             )
-    known = set(hashes)
+    known = {*hashes, *_entered_again(store)}
     for digest in evidence.given_heads:
         if digest not in known and complete:
+            stated = _stated_loss(store, digest)
+            said = "the head given is the hash of no record of this log: records were lost or rewritten"
             findings.append(
                 Finding(
                     check="22 given head",
-                    message="the head given is the hash of no record of this log: records were lost or rewritten",
+                    message=said + (f"; record {stated} states its loss" if stated is not None else ""),
                     expected=digest.hex(),
                     found=hashes[-1].hex() if hashes else None,
                 )
