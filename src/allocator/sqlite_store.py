@@ -9,17 +9,20 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from allocator.canonical import CanonicalError, parse_strict
-from allocator.errors import EvidenceError, StorageError
+from allocator.errors import AllocatorError, EvidenceError, StorageError
 from allocator.log import GENESIS, MAX_BODY, Detail, Record
 from allocator.store import Stored
 
 BUSY_SECONDS = 10.0
+SCHEMA_VERSION = 2  # user_version in schema.sql
+# secure_delete: what a rolled-back page held is overwritten, and nothing lingers in free space
+_PRAGMAS = ("synchronous=EXTRA", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0", "secure_delete=1")
 _COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
 
 
@@ -41,22 +44,27 @@ class SqliteStore:
     """See `allocator.store.Store`. One connection; close it, or use it as a context manager."""
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        _refuse_foreign_files(path)
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        with _translated(path):
-            self._connection = sqlite3.connect(uri, uri=True, timeout=busy_seconds, isolation_level=None)
-            for pragma in ("synchronous=EXTRA", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            mode = self._connection.execute("PRAGMA journal_mode").fetchone()[0]
-        self._path = path
+        self._path, self._busy_seconds = path, busy_seconds
         self._answers: dict[tuple[str, tuple[Any, ...]], Record | None] | None = None  # inside a transaction only
-        if mode != "delete":
-            self.close()
-            raise EvidenceError(
-                "journal-mode",
-                f"{path.name} is in journal mode {mode}; this program writes it in mode delete only",
-                "Somebody changed the file. Run `allocator verify` and tell the sponsor.",
-            )
+        self._appended: bytes | None = None  # hash of the newest record appended in the transaction
+        self._connection = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        _refuse_foreign_files(self._path)
+        uri = f"{self._path.absolute().as_uri()}?mode=rw"
+        with _translated(self._path):
+            connection = sqlite3.connect(uri, uri=True, timeout=self._busy_seconds, isolation_level=None)
+        try:
+            with _translated(self._path):
+                for pragma in _PRAGMAS:
+                    connection.execute(f"PRAGMA {pragma}")
+                mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+            _check_made_for_us(self._path, mode, version)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def __enter__(self) -> SqliteStore:
         return self
@@ -74,16 +82,38 @@ class SqliteStore:
         with _translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
         # nobody else writes until COMMIT, so a question asked twice has one answer until something is appended
-        self._answers = {}
+        self._answers, self._appended = {}, None
         try:
             yield
-            with _translated(self._path):
+            try:
                 self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise self._after_failed_commit(error) from error
         finally:
             self._answers = None
             if self._connection.in_transaction:
-                with _translated(self._path):
+                # closing the connection, or the next one, rolls back as well: the first error is the one to tell
+                with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
+
+    def _after_failed_commit(self, error: sqlite3.Error) -> AllocatorError:
+        """A COMMIT that failed may have happened: find out with a connection of its own, which rolls a journal back.
+
+        Where the record stands after all, its durability is what failed: a sync that succeeds when it is tried again
+        may have lost the pages (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So it is
+        unknown, and nothing is shown until somebody asks again.
+        """
+        known = _as_ours(self._path, error)
+        if known.code == "busy":
+            return known
+        try:
+            self._connection.close()
+            self._connection = self._connect()
+            last = self.last()
+        except AllocatorError:
+            return _unknown(error)
+        stands = last is not None and last.hash == self._appended
+        return _unknown(error) if stands else known
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:
         """One INSERT for the record and its guard columns, one for each private detail."""
@@ -94,6 +124,7 @@ class SqliteStore:
             raise RuntimeError(f"record {record.seq} does not follow the last one")
         if self._answers is not None:
             self._answers.clear()
+        self._appended = record.hash
         with _translated(self._path):
             self._connection.execute(
                 "INSERT INTO record (seq, prev, body, kind, participant, stratum, position) VALUES (?,?,?,?,?,?,?)",
@@ -214,18 +245,46 @@ def _translated(path: Path) -> Iterator[None]:
     """sqlite3's errors as ours: busy, unavailable, or damaged."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
-        raise EvidenceError(
+    except sqlite3.Error as error:
+        raise _as_ours(path, error) from error
+
+
+def _as_ours(path: Path, error: sqlite3.Error) -> AllocatorError:
+    if isinstance(error, sqlite3.IntegrityError):
+        return EvidenceError(
             "append-only", f"{path.name} refused the record: {error}", "Nothing was written. Run `allocator verify`."
-        ) from error
-    except sqlite3.OperationalError as error:
-        raise _storage_error(path, error) from error
-    except sqlite3.DatabaseError as error:
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        return _storage_error(path, error)
+    return EvidenceError(
+        "log-damaged",
+        f"{path.name} is damaged or not a log: {error}",
+        "Nothing was written. Run `allocator verify`, then restore the file from a backup.",
+    )
+
+
+def _unknown(error: sqlite3.Error) -> StorageError:
+    return StorageError(
+        "unknown",
+        f"it is not known whether this was recorded: the disk failed while it was made durable ({error})",
+        "Ask again: the same request is safe. What was recorded is shown again, what was not is done then.",
+    )
+
+
+def _check_made_for_us(path: Path, mode: str, version: int) -> None:
+    if mode != "delete":
         raise EvidenceError(
-            "log-damaged",
-            f"{path.name} is damaged or not a log: {error}",
-            "Nothing was written. Run `allocator verify`, then restore the file from a backup.",
-        ) from error
+            "journal-mode",
+            f"{path.name} is in journal mode {mode}; this program writes it in mode delete only",
+            "Somebody changed the file. Run `allocator verify` and tell the sponsor.",
+        )
+    if version != SCHEMA_VERSION:
+        older = version < SCHEMA_VERSION
+        raise EvidenceError(
+            "log-version",
+            f"{path.name} has schema version {version}, this program writes version {SCHEMA_VERSION}",
+            f"Use the program that made it, an {'older' if older else 'newer'} one. Nothing was written.",
+        )
 
 
 def _storage_error(path: Path, error: sqlite3.OperationalError) -> StorageError | EvidenceError:

@@ -1,4 +1,22 @@
-"""What a store must promise. Two back-ends share this contract and its tests, not code."""
+"""What a store must promise. The back-ends share this contract and its tests (tests/test_stores.py), not code.
+
+1.  **Durable on return.** When `transaction()` is left normally, what was appended in it survives a kill, a crash and a
+    power cut. Only then may anything be shown.
+2.  **All or nothing.** When it is left by an exception, nothing was appended, with the one exception of 5.
+3.  **Serializable.** There is one order of all transactions, and each record links to the one before it: no two
+    transactions append after the same record. Reads inside a transaction see everything committed before it began and
+    what it appended itself; nobody else appends meanwhile. Reads outside see committed records only, and each read sees
+    the log of one moment: always the first n records, never a gap.
+4.  **Used at once.** Any number of stores, in any number of processes, may be open on one log; one store belongs to one
+    thread. A transaction waits for the one before it, at most a bounded time: then StorageError ``busy``.
+5.  **A lost answer.** When the commit itself fails in a way that may have happened, the store finds out by a new
+    connection. If the record is not there, nothing was written, and the error says so. If it is there, or nobody can
+    tell, the error is StorageError ``unknown``: nothing is shown; the same request, made again, shows what was recorded
+    or does what was not. "Nothing was written" is never said of it.
+6.  **After an error** the store can be used again, or says that it cannot.
+7.  **Append only.** There is no way to change or remove a record or a private detail. What is read is held to its guard
+    columns: EvidenceError for a row whose columns are not its body's.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +40,13 @@ class Stored(NamedTuple):
 
 
 class Store(Protocol):
-    """An append-only sequence of records with their private details.
+    """An append-only sequence of records with their private details, as promised above.
 
-    Every method may raise StorageError: nothing was written, asking again is safe.
+    Every method may raise StorageError: nothing was written, and asking again is safe; or ``unknown`` (5).
     """
 
     def transaction(self) -> AbstractContextManager[None]:
-        """One writer at a time. Leaving it normally means: what was appended is durable. Leaving it by an exception
-        means: nothing was appended. Reads inside see the newest record of all, and nobody else appends meanwhile."""
+        """One writer at a time (1 to 5). Not entered twice by one store."""
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:
         """Compare and append, inside a transaction: the record must link to the last one, or RuntimeError."""
