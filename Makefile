@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench lock clean
+.PHONY: demo test lint types tests bench faults soak matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -24,6 +24,19 @@ tests: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# Each system call of a reveal and of a confirmation failed once, and killed; needs strace. Writes docs/faults.md.
+faults: $(READY)
+	$(BIN)/python faults/run.py --write docs/faults.md
+
+# The state machine and the simulated study, with new seeds, for as long as asked: make soak SECONDS=600
+SECONDS ?= 120
+soak: $(READY)
+	$(BIN)/python load/soak.py --seconds $(SECONDS)
+
+# Requirement, tests, result; the rows without a test are named. Writes docs/matrix.md.
+matrix: $(READY)
+	$(BIN)/python matrix/run.py --write docs/matrix.md
 
 # Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml

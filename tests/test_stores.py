@@ -256,7 +256,7 @@ def test_appending_outside_a_transaction_is_our_own_mistake(path: Path) -> None:
 def test_the_file_is_written_durably(path: Path) -> None:
     with SqliteStore(path) as store:
         pragma: Callable[[str], Any] = lambda name: store._connection.execute(f"PRAGMA {name}").fetchone()[0]  # noqa: E731
-        assert (pragma("journal_mode"), pragma("synchronous")) == ("delete", 3)
+        assert (pragma("journal_mode"), pragma("synchronous")) == ("delete", 2)
         assert (pragma("recursive_triggers"), pragma("foreign_keys"), pragma("trusted_schema")) == (1, 1, 0)
 
 

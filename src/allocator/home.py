@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,11 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise StorageError(
             "cannot-write", f"{path.name} could not be written: {error.strerror}", "Nothing was changed. Ask again."
         ) from error
+
+
+def is_passing(error: OSError) -> bool:
+    """Whether the machine failed rather than the file: the same call may do better in a moment."""
+    return error.errno in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE, errno.EINTR)
 
 
 def sync_folder(folder: Path) -> None:

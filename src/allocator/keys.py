@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict, prefixed, tag
 from allocator.errors import CredentialError, EvidenceError, StorageError
-from allocator.home import write_durably
+from allocator.home import is_passing, write_durably
 
 FORMAT = "allocator-key/1"
 LOCK_SECONDS = 10.0
@@ -206,6 +206,12 @@ class KeyFolder:
                 "no-key", f"there is no key file of {person} in this home", "Restore keys/ from a backup."
             ) from error
         except (OSError, CanonicalError) as error:
+            if isinstance(error, OSError) and is_passing(error):
+                raise StorageError(
+                    "unavailable",
+                    f"the key file of {person} cannot be read: {error.strerror}",
+                    "Nothing was written. Ask again.",
+                ) from error
             raise CredentialError(
                 "key-file", f"the key file of {person} cannot be read", "Restore keys/ from a backup."
             ) from error

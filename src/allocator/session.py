@@ -20,7 +20,7 @@ from allocator.criterion import StudyError
 from allocator.envelope import context, open_sealed
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.history import History
-from allocator.home import StudyPlace, inside_git, sync_folder
+from allocator.home import StudyPlace, inside_git, is_passing, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.person import Role
@@ -314,8 +314,14 @@ def read_sealed(path: Path, digest: str) -> sealing.SealedSchedule:
         finish_renaming(path, digest)
         data = path.read_bytes()
     except OSError as error:
+        if is_passing(error):
+            raise StorageError(
+                "unavailable", f"sealed.json cannot be read: {error.strerror}", "Nothing was written. Ask again."
+            ) from error
         raise EvidenceError(
-            "sealed-file", f"sealed.json cannot be read: {error.strerror}", "Restore the file from a backup."
+            "sealed-file",
+            f"sealed.json cannot be read: {error.strerror}",
+            "The sponsor puts it back from a backup (allocator restore FILE), or the statistician seals it again.",
         ) from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise EvidenceError(

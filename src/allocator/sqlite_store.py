@@ -1,12 +1,14 @@
 """The log in one SQLite file (docs/spec.md §12). Plain `sqlite3`: sqlite-utils has no BEGIN IMMEDIATE.
 
-`journal_mode=DELETE, synchronous=EXTRA`: the rollback journal is durable before the commit and its removal after it.
+`journal_mode=DELETE, synchronous=FULL`: the rollback journal is durable before the commit; that its removal is durable
+too is seen to here. EXTRA would do it as well, but takes a folder that cannot be opened for one that was synced.
 WAL is not used: SQLite before 3.51.3 can corrupt a WAL database written by two connections (sqlite.org/wal.html).
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -22,7 +24,7 @@ from allocator.store import Stored
 BUSY_SECONDS = 10.0
 SCHEMA_VERSION = 2  # user_version in schema.sql
 # secure_delete: what a rolled-back page held is overwritten, and nothing lingers in free space
-_PRAGMAS = ("synchronous=EXTRA", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0", "secure_delete=1")
+_PRAGMAS = ("synchronous=FULL", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0", "secure_delete=1")
 _COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
 
 
@@ -47,7 +49,12 @@ class SqliteStore:
         self._path, self._busy_seconds = path, busy_seconds
         self._answers: dict[tuple[str, tuple[Any, ...]], Record | None] | None = None  # inside a transaction only
         self._appended: bytes | None = None  # hash of the newest record appended in the transaction
-        self._connection = self._connect()
+        self._folder = _open_folder(path)
+        try:
+            self._connection = self._connect()
+        except BaseException:
+            os.close(self._folder)
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         _refuse_foreign_files(self._path)
@@ -73,8 +80,11 @@ class SqliteStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; closing it twice does nothing."""
         self._connection.close()
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -87,7 +97,8 @@ class SqliteStore:
             yield
             try:
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+                os.fsync(self._folder)  # the journal's removal: until it is durable, a power cut would roll back
+            except (sqlite3.Error, OSError) as error:
                 raise self._after_failed_commit(error) from error
         finally:
             self._answers = None
@@ -96,13 +107,15 @@ class SqliteStore:
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
 
-    def _after_failed_commit(self, error: sqlite3.Error) -> AllocatorError:
+    def _after_failed_commit(self, error: sqlite3.Error | OSError) -> AllocatorError:
         """A COMMIT that failed may have happened: find out with a connection of its own, which rolls a journal back.
 
         Where the record stands after all, its durability is what failed: a sync that succeeds when it is tried again
         may have lost the pages (Rebello et al., "Can Applications Recover from fsync Failures?", 2020). So it is
         unknown, and nothing is shown until somebody asks again.
         """
+        if isinstance(error, OSError):
+            return _unknown(error)
         known = _as_ours(self._path, error)
         if known.code == "busy":
             return known
@@ -263,7 +276,19 @@ def _as_ours(path: Path, error: sqlite3.Error) -> AllocatorError:
     )
 
 
-def _unknown(error: sqlite3.Error) -> StorageError:
+def _open_folder(path: Path) -> int:
+    """The log's folder, held open: when it must be synced, no limit on open files is in the way."""
+    try:
+        return os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError as error:
+        raise StorageError(
+            "no-log", f"{path} is not there", "Check --home and --study, or restore the file."
+        ) from error
+    except OSError as error:
+        raise StorageError("unavailable", f"{path.parent.name}: {error.strerror}", "Nothing was written.") from error
+
+
+def _unknown(error: Exception) -> StorageError:
     return StorageError(
         "unknown",
         f"it is not known whether this was recorded: the disk failed while it was made durable ({error})",

@@ -92,7 +92,8 @@ class RecordWriter:
                     record = self._append(actor, role, draft, now)
                 # ==== POINT OF NO RETURN: the commit is durable. From here on nothing may fail the act. ====
             except (Refused, EvidenceError) as refusal:
-                self._record_refusal(actor, action, refusal, participant)
+                if refusal.code != "newer-log":  # what a newer program goes on writing is not ours to write into
+                    self._record_refusal(actor, action, refusal, participant)
                 raise
             except StorageError as error:
                 if error.code == "clock-behind":
