@@ -120,13 +120,16 @@ def _shell(line: str) -> Ran:
 
 
 def terminal_dies(site: Site, act: str) -> Outcome:
-    """The terminal goes away (SIGHUP) while the command runs, at ten moments; the worst one is told."""
-    outcome: Outcome | None = None
-    for tenths in range(1, 11):
-        outcome = judge(site, act, _on_a_dying_terminal(site, act, tenths / 20), again=tenths == 10)
+    """The terminal goes away (SIGHUP) while the command runs, at ten moments; the last one after the commit."""
+    for twentieths in range(1, 11):
+        one = Site(home=Path(f"{site.home}-{twentieths}"), answers=site.answers)
+        shutil.copytree(site.home, one.home)
+        try:
+            outcome = judge(one, act, _on_a_dying_terminal(one, act, twentieths / 20))
+        finally:
+            shutil.rmtree(one.home)
         if outcome.broken:
-            break
-    assert outcome is not None
+            return outcome
     return outcome
 
 

@@ -52,7 +52,7 @@ PURE = [
 ]
 HELD_TOGETHER = [
     *("home", "sqlite_store", "keys", "evidence", "backup", "writer", "session", "setup", "continuity", "service"),
-    *("opening", "restoring", "cli", "__main__"),
+    *("opening", "restoring", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {

@@ -13,16 +13,15 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from allocator.errors import AllocatorError, InputError
 from allocator.home import StudyPlace, studies_in
-from allocator.keys import LOCK_SECONDS, KeyFolder
+from allocator.keys import LOCK_SECONDS, KeyFolder, wait_in_line
 from allocator.log import Detail
 from allocator.sqlite_store import schema_text
 from allocator.study import Study
@@ -108,22 +107,11 @@ def _no_writer(place: StudyPlace) -> Iterator[None]:
         yield
         return
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not _shared(descriptor) and time.monotonic() < deadline:
-            time.sleep(0.002)
+        with suppress(OSError):  # a file system without locks
+            wait_in_line(place.keys, descriptor, fcntl.LOCK_SH, LOCK_SECONDS)
         yield
     finally:
         os.close(descriptor)
-
-
-def _shared(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def _is_file(path: Path) -> bool:

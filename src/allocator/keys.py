@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -190,7 +191,8 @@ class KeyFolder:
                 "unavailable", f"keys/ cannot be written: {error.strerror}", "Nothing was written. Check the home."
             ) from error
         try:
-            _flock(descriptor, seconds)
+            if not wait_in_line(self.path, descriptor, fcntl.LOCK_EX, seconds):
+                raise StorageError("busy", "somebody else is writing to this study", "Nothing was written. Ask again.")
             yield
         finally:
             os.close(descriptor)  # closing releases the lock
@@ -217,20 +219,60 @@ class KeyFolder:
             ) from error
 
 
-def _flock(descriptor: int, seconds: float) -> None:
+def wait_in_line(folder: Path, descriptor: int, how: int, seconds: float) -> bool:
+    """Lock an open lock file, one after another; False when the time is up.
+
+    Who waits stands in line at the folder's own lock, and only the first in line waits for the file: so nobody who
+    comes later goes before, and a process that is killed leaves both. Where a folder cannot be locked there is no line.
+
+    Args:
+        folder: keys/<study>/.
+        descriptor: the lock file, open.
+        how: `fcntl.LOCK_EX` or `fcntl.LOCK_SH`.
+        seconds: at most so long.
+    """
     deadline = time.monotonic() + seconds
-    pause = 0.001
-    while True:
+    line = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise StorageError(
-                    "busy", "somebody else is writing to this study", "Nothing was written. Ask again."
-                ) from None
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
+            if not _flock(line, fcntl.LOCK_EX, deadline):
+                return False
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+        return _flock(descriptor, how, deadline)
+    finally:
+        os.close(line)
+
+
+def _flock(descriptor: int, how: int, deadline: float) -> bool:
+    """Lock, waiting in the kernel's own order until the deadline; False when it passed."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        pass
+    import threading  # not on the way of who need not wait
+
+    # flock takes no time-out, so another thread waits. A lock it gets too late goes when both descriptors are closed
+    waiting, outcome, ended = os.dup(descriptor), list[OSError | None](), threading.Event()
+
+    def wait() -> None:
+        try:
+            fcntl.flock(waiting, how)
+            outcome.append(None)
+        except OSError as error:
+            outcome.append(error)
+        finally:
+            ended.set()
+            os.close(waiting)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if not ended.wait(max(0.0, deadline - time.monotonic())):
+        return False
+    if outcome[0] is not None:
+        raise outcome[0]
+    return True
 
 
 def _stretch(passphrase: str, salt: bytes, stretching: KeyStretching) -> bytes:

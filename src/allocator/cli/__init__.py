@@ -51,12 +51,14 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("auditor", "State and counts of the study."),
         "log": ("auditor", "The log, readable."),
         "verify": ("auditor", "Check the log, the list and every rule, without any passphrase."),
+        "self-test": ("continuity", "Qualify this installation: a drill of everything, with a report."),
         "check": ("protocol", "Hold a protocol against its registry record; writes nothing."),
         "demo": ("demo", "The whole story of one study in a fresh home, told step by step."),
     },
 }
 MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
 
+_NAMES = {"log": "log_command", "self-test": "self_test"}  # where the function cannot have the command's name
 _TAKE_VALUE = ("--home", "--study", "--as", "--passphrase-file")
 INTERRUPTED = AllocatorError(
     "interrupted", "nothing further was done", "`allocator show PARTICIPANT` and `allocator log` say what is recorded."
@@ -76,7 +78,7 @@ class LazyGroup(click.Group):
             self._suggest(ctx, cmd_name)
             return None
         module = importlib.import_module(f"allocator.cli.{MODULES[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name if cmd_name != "log" else "log_command")
+        command: click.Command = getattr(module, _NAMES.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
