@@ -36,7 +36,7 @@ soak: $(READY)
 
 # Requirement, tests, result; the rows without a test are named. Writes docs/matrix.md.
 matrix: $(READY)
-	$(BIN)/python matrix/run.py --write docs/matrix.md
+	$(BIN)/python tests/matrix.py --write docs/matrix.md
 
 # Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml

@@ -466,10 +466,12 @@ def _by_both(home: Path) -> tuple[str, list[str]]:
     return verdict.verdict, records.read_log(home, STUDY_ID)
 
 
+@pytest.mark.requirement("R02")
 def test_both_find_a_whole_home_intact(home: Path) -> None:
     assert _by_both(home) == ("intact-local", [])
 
 
+@pytest.mark.requirement("R02")
 @pytest.mark.requirement("G01")
 def test_the_list_is_rebuilt_from_a_home_and_two_passphrases(home: Path) -> None:
     """Key files, envelopes, seed, design, list, entries: all by the text of the specification."""

@@ -246,7 +246,9 @@ def test_two_at_once_in_every_order_with_one_change_of_hand_and_a_part_of_those_
 
 @pytest.mark.requirement("A03")
 def test_three_at_once(template: Callable[[], Trial]) -> None:
-    assert explore(template, (confirm("P-002"), reveal("P-001"), reveal("P-004")), changes=2, every=1 if ALL else 40) >= 50
+    assert (
+        explore(template, (confirm("P-002"), reveal("P-001"), reveal("P-004")), changes=2, every=1 if ALL else 40) >= 50
+    )
 
 
 def test_the_schedules_do_change_what_happens_first(template: Callable[[], Trial]) -> None:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import shutil
+import tarfile
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allocator import restoring
+from allocator.answers_form import form_bytes
 from allocator.backup import read_backup
+from allocator.cli import run
 from allocator.errors import AllocatorError, EvidenceError, InputError, Refused, StorageError
 from allocator.evidence import read_evidence
 from allocator.keys import ONLY_FOR_TESTS
 from allocator.restoring import read_digest
 from allocator.service import Allocation
+from allocator.session import system_clock
 from allocator.verdict import Verdict
 from allocator.verify import verify
-from support import PASSPHRASE, Trial, TrialFactory
+from support import PASSPHRASE, Trial, TrialFactory, eligible_form
 
 
 def judged(trial: Trial, *heads: bytes) -> Verdict:
@@ -458,3 +466,146 @@ def test_a_clock_that_was_never_set_writes_nothing(trial: Trial) -> None:
     with pytest.raises(StorageError, match="never set"):
         trial.service.set_clock(trial.actor("SP"), "it is 1970")
     assert trial.last == before
+
+
+# ---- by the commands ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(trial: Trial, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs a command line in the trial's home, on the system's clock; its exit code and what it printed."""
+    monkeypatch.setenv("ALLOCATOR_HOME", str(trial.home))
+    monkeypatch.setenv("ALLOCATOR_PASSPHRASE", PASSPHRASE)
+    trial.clock.now = system_clock()
+    trial.service.close_files()
+
+    def run_line(*arguments: str) -> tuple[int, Any]:
+        code = run(["--json", *arguments])
+        return code, json.loads(capsys.readouterr().out)
+
+    return run_line
+
+
+@pytest.mark.requirement("A09")
+@pytest.mark.requirement("L03")
+@pytest.mark.requirement("R03")
+def test_the_whole_way_back_by_its_commands(trial: Trial, shell: Callable[..., Any], tmp_path: Path) -> None:
+    answers = tmp_path / "answers.json"
+    answers.write_bytes(form_bytes(eligible_form("P-001", system_clock())))
+    for who in ("P-001", "P-002"):
+        assert shell("--as", "IN", "confirm", who, "--answers", str(answers))[0] == 0
+    backup = str(tmp_path / "b.tar")
+    assert shell("--as", "SP", "backup", backup)[1]["file"] == backup
+    arms = {who: shell("--as", "PH", "reveal", who, "--retype", who)[1] for who in ("P-001", "P-002")}
+    receipt = json.loads(Path(arms["P-001"]["receipt"]).read_text())
+    assert (receipt["arm"], receipt["record"]) == (arms["P-001"]["arm"], arms["P-001"]["record"])
+    saved = tmp_path / "receipt.json"
+    saved.write_text(json.dumps(receipt))
+    trial.place.log_file.unlink()
+    assert shell("status")[0] == 3
+    code, done = shell("--as", "SP", "restore", backup, "--reason", "disk lost")
+    assert (code, done["missing"], done["state"]) == (0, "known", "recovering")
+    code, refused = shell("--as", "PH", "reveal", "P-002", "--retype", "P-002")
+    assert (code, refused["error"]["code"]) == (1, "recovering")
+    code, done = shell("--as", "ST", "recover", "--reason", "disk lost", "--receipt", str(saved), "--none-used")
+    assert (code, done["state"]) == (0, "active")
+    assert done["skipped"] == [{"stratum": {}, "position": 1, "participant": "P-002"}]
+    for who, arm in arms.items():
+        again = shell("--as", "PH", "reveal", who, "--retype", who)[1]
+        assert again["arm"] == arm["arm"] and again["number"] >= arm["number"]
+    assert shell("verify", "--head", arms["P-001"]["record"]["hash"])[1]["verdict"] == "intact"
+
+
+def test_bad_input_of_the_way_back_is_said_and_loses_nothing(
+    trial: Trial, shell: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = trial.place.log_file.read_bytes()
+    (tmp_path / "junk").write_text("{}")
+    junk = str(tmp_path / "junk")
+    for line, code in (
+        (("--as", "SP", "restore", junk, "--reason", "x"), 3),
+        (("--as", "SP", "restore", str(tmp_path / "no"), "--reason", "x"), 2),
+        (("--as", "SP", "backup", junk), 2),
+        (("--as", "SP", "backup", str(tmp_path / "no" / "b.tar")), 2),
+        (("--as", "SP", "recover", "--reason", "x", "--receipt", junk), 2),
+        (("--as", "ST", "recover", "--reason", "x", "--position", "6"), 2),
+        (("--as", "ST", "recover", "--reason", "x", "--position", "{}=1@Zhang"), 2),
+        (("--as", "PH", "late", "P-001", "--time", "yesterday", "--reason", "x"), 2),
+        (("--as", "PH", "late", "P-001", "--time", "2026-11-20T04:00:00", "--reason", "x"), 2),
+        (("--as", "ST", "reseal", junk, junk, "--reason", "x"), 2),
+        (("--as", "CU", "share", "--to", junk), 2),
+    ):
+        found, said = shell(*line)
+        assert (found, bool(said["error"]["hint"] or said["error"]["message"])) == (code, True), line
+    assert trial.place.log_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("spoil", ["byte", "cut", "more", "order", "link", "outside", "twice"])
+def test_a_backup_that_was_changed_is_refused(trial: Trial, tmp_path: Path, spoil: str) -> None:
+    file = tmp_path / "b.tar"
+    trial.service.backup(trial.actor("SP"), file)
+    data = file.read_bytes()
+    if spoil == "byte":
+        at = data.index(b'"kind":"activated"')
+        file.write_bytes(data[:at] + b"#" + data[at + 1 :])
+    elif spoil == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    else:
+        _rewrite(file, spoil)
+    with pytest.raises(EvidenceError, match="no whole backup"):
+        read_backup(file)
+    with pytest.raises(EvidenceError):
+        put_back(trial, file)
+    assert not [path for path in trial.home.iterdir() if path.name.startswith(".restore")]
+
+
+def _rewrite(file: Path, spoil: str) -> None:
+    """The same tar with one member wrong."""
+    with tarfile.open(file) as tar:
+        members = [(entry, tar.extractfile(entry).read()) for entry in tar.getmembers()]  # type: ignore[union-attr]
+    if spoil == "order":
+        members = [members[0], *members[:0:-1]]
+    if spoil == "twice":
+        members.append(members[1])
+    if spoil == "more":
+        members.append((tarfile.TarInfo("keys/head"), b""))
+    if spoil == "outside":
+        members[1][0].name = "../../outside"
+    if spoil == "link":
+        members[1][0].type, members[1][0].linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(file, "w") as tar:
+        for entry, content in members:
+            tar.addfile(entry, io.BytesIO(content))
+
+
+@pytest.mark.requirement("R03")
+def test_a_backup_on_a_full_disk_leaves_no_file(trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("allocator.backup._write_tar", full)
+    with pytest.raises(StorageError, match="No space left"):
+        trial.service.backup(trial.actor("SP"), tmp_path / "b.tar")
+    assert list(tmp_path.glob("*b.tar*")) == [] and "backed-up" not in trial.kinds
+
+
+def test_a_restore_that_was_killed_can_be_done_again(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    """Killed after the old log was moved aside: there is no log, and the same restore puts it back."""
+    trial, file, told = lossy
+    trial.place.log_file.write_bytes(b"gone")
+    real = Path.rename
+
+    def dies(self: Path, target: Path) -> Path:
+        if ".restore-" in str(self) and target == trial.place.schedules:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", dies)
+        with pytest.raises(KeyboardInterrupt):
+            put_back(trial, file)
+    assert not trial.place.schedules.exists()
+    assert put_back(trial, file).missing == "known"
+    recover(trial, receipts=[receipt_of(one) for one in told])
+    assert trial.reveal("P-004").number == told[1].number
+    assert_intact(trial)

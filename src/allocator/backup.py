@@ -114,7 +114,7 @@ def write_backup(place: StudyPlace, file: Path, moment: datetime) -> tuple[Manif
                 _write_tar(stream, manifest, copies)
                 stream.flush()
                 os.fsync(stream.fileno())
-            if read_backup(unnamed) != manifest:
+            if read_backup(unnamed).to_bytes() != manifest.to_bytes():
                 raise StorageError("backup", "the backup read again is not what was written", "Use another disk.")
             digest = _digest(unnamed)
             _name(unnamed, file)
