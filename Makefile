@@ -22,6 +22,12 @@ types: $(READY)
 tests: $(READY)
 	$(BIN)/pytest -n auto
 
+# Requirement, tests, results: from the marks of a whole run. Rewrites docs/matrix.md; fails where a test is owed.
+matrix: $(READY)
+	@mkdir -p .matrix
+	@rm -f .matrix/run.json; $(BIN)/pytest -n auto --matrix=.matrix/run.json; status=$$?; \
+		$(BIN)/python tests/matrix.py .matrix/run.json && exit $$status
+
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
@@ -54,4 +60,4 @@ lock:
 		--no-annotate --python-version 3.11 -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -89,6 +89,7 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).strip().replace(" ", "-") for title in titles}
 
 
+@pytest.mark.requirement("V05")
 @every_page
 def test_every_fenced_command_line_can_be_parsed(page: Path) -> None:
     assert faults(CALL.findall(fenced(page.read_text(encoding="utf-8"))), whole=True) == []
@@ -131,6 +132,7 @@ def test_the_readme_names_every_command() -> None:
     assert [group for group in GROUPS if group.lower() not in text.lower()] == []
 
 
+@pytest.mark.requirement("V05")
 def test_the_readme_links_to_every_page() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     pages = [path.name for path in (ROOT / "docs").glob("*.md")]

@@ -466,6 +466,7 @@ def _by_both(home: Path) -> tuple[str, list[str]]:
     return verdict.verdict, records.read_log(home, STUDY_ID)
 
 
+@pytest.mark.requirement("R02")
 def test_both_find_a_whole_home_intact(home: Path) -> None:
     assert _by_both(home) == ("intact-local", [])
 

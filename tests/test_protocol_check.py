@@ -84,6 +84,7 @@ def test_the_first_study_has_k01_to_k16_and_nothing_else() -> None:
     assert [f.id for f in findings if f.level == "info"] == INFOS
 
 
+@pytest.mark.requirement("G05")
 @pytest.mark.requirement("P01")
 def test_the_design_adds_predictability_and_the_cut_block() -> None:
     assert found(design=DESIGN).keys() - found().keys() == {"K21", "K23"}
