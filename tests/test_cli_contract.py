@@ -21,7 +21,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from datetime import datetime
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The requirements matrix: every row that this version answers for has a test, and no test names a row that is not there."""
+"""The requirements matrix: every row this version answers for has a test, and no test names a row that is not there."""
 
 from __future__ import annotations
 
