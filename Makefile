@@ -40,10 +40,6 @@ SECONDS ?= 120
 soak: $(READY)
 	$(BIN)/python load/soak.py --seconds $(SECONDS)
 
-# Requirement, tests, result; the rows without a test are named. Writes docs/matrix.md.
-matrix: $(READY)
-	$(BIN)/python matrix/run.py --write docs/matrix.md
-
 # Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed."; exit 1; }

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import sqlite3
@@ -32,7 +33,7 @@ from hypothesis import strategies as st
 import support
 from allocator import evidence
 from allocator.cli import cli
-from allocator.cli.call import ask_passphrase
+from allocator.cli.call import ask_passphrase, json_text, written
 from allocator.errors import AllocatorError, EvidenceError
 from allocator.schedule import generate_schedule
 from allocator.verify import verify
@@ -433,29 +434,10 @@ HOSTILE = st.lists(
 LOOKS = ["status", "log", "verify", "person list", "show P-001", "--as PH show P-001", "--as AU log", "--json log",
          "check study.toml --registry registry.json", "--as PH reveal P-002 --retype P-002", "--json --as AU log",
          "--as PH reveal P-001 --retype P-001"]  # fmt: skip
-FIELDS = [
-    "kind",
-    "format",
-    "participant",
-    "person",
-    "role",
-    "meaning",
-    "mode",
-    "program",
-    "cause",
-    "action",
-    "time",
-    "added",
-    "roles",
-    "finding",
-    "grantee",
-    "what",
-    "number",
-    "stratum",
-    "failure",
-    "findings",
-    "deactivated",
-]
+FIELDS = {
+    *("kind", "format", "participant", "person", "role", "meaning", "mode", "program", "cause", "action", "time"),
+    *("added", "roles", "finding", "grantee", "what", "number", "stratum", "failure", "findings", "deactivated"),
+}
 
 
 def _in_body(seq: int, field: str, text: str) -> Callable[[sqlite3.Connection], None]:
@@ -481,7 +463,7 @@ def test_nothing_planted_in_a_log_moves_a_terminal(data: st.DataObject, text: st
             seq = data.draw(st.integers(0, log.execute("SELECT max(seq) FROM record").fetchone()[0]), label="seq")
             where = data.draw(st.sampled_from(["body", "record", "detail"]), label="where")
             if where == "body":
-                _in_body(seq, data.draw(st.sampled_from(FIELDS), label="field"), text)(log)
+                _in_body(seq, data.draw(st.sampled_from(sorted(FIELDS)), label="field"), text)(log)
             else:
                 columns = ("kind", "participant", "stratum") if where == "record" else ("field", "value")
                 column = data.draw(st.sampled_from(columns), label="column")
@@ -552,6 +534,13 @@ def test_what_is_typed_is_shown_without_what_a_terminal_obeys(option: str, line:
     _nothing_obeyed(used_once.typed(typed, ALLOCATOR_PASSPHRASE="wrong"), line)
 
 
+def test_the_last_way_out_holds_back_what_was_forgotten_before(capsys: pytest.CaptureFixture[str]) -> None:
+    for err in (False, True):
+        assert written("a\x1b[2J\u202e\nb\x7f", err=err) == ""
+    assert tuple(capsys.readouterr()) == ("a\\u{1b}[2J\\u{202e}\nb\\u{7f}\n",) * 2
+    assert json_text({"a": "\x7f\x1b\u202e"}) == '{"a": "\\u007f\\u001b\\u202e"}'
+
+
 def test_a_prompt_obeys_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr("allocator.cli.call.on_terminal", lambda: True)
@@ -575,13 +564,18 @@ def _same_account() -> tuple[str, ...]:
     return tool, f"--bounding-set={BOUND}", f"--inh-caps={BOUND}"
 
 
+def _cores_allowed() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+
 @pytest.fixture
 def following(used_once: Site) -> Iterator[subprocess.Popen[str]]:
     """A process of the program that has a passphrase and waits for more records, in a folder of its own."""
     environment = {**_bare_environment(), **used_once._variables()}
     process = subprocess.Popen(
         [*_same_account(), str(PROGRAM), "--as", "AU", "log", "--follow"], cwd=used_once.desk, env=environment,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=_cores_allowed,
     )  # fmt: skip
     assert process.stdout is not None and process.stdout.readline().startswith("    0  ")
     yield process
