@@ -22,6 +22,12 @@ types: $(READY)
 tests: $(READY)
 	$(BIN)/pytest -n auto
 
+# Requirement, tests, results: from the marks of a whole run. Rewrites docs/matrix.md; fails where a test is owed.
+matrix: $(READY)
+	@mkdir -p .matrix
+	@rm -f .matrix/run.json; $(BIN)/pytest -n auto --matrix=.matrix/run.json; status=$$?; \
+		$(BIN)/python tests/matrix.py .matrix/run.json && exit $$status
+
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
@@ -33,10 +39,6 @@ faults: $(READY)
 SECONDS ?= 120
 soak: $(READY)
 	$(BIN)/python load/soak.py --seconds $(SECONDS)
-
-# Requirement, tests, result; the rows without a test are named. Writes docs/matrix.md.
-matrix: $(READY)
-	$(BIN)/python tests/matrix.py --write docs/matrix.md
 
 # Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml
@@ -54,4 +56,4 @@ lock:
 		--no-annotate --python-version 3.11 -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .matrix .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,104 +1,136 @@
-"""Requirement, tests, result: `python tests/matrix.py [--write docs/matrix.md]`.
+"""The requirements matrix: docs/requirements.md, the tests that carry each id, and what a run of them gave.
 
-Runs the tests, reads the marks they carry, and holds them to docs/requirements.md. Exits 1 when a test failed, when a
-requirement that is done, or done in part, has no test, or when a test names a requirement that is none.
+    pytest --matrix=FILE        writes, for each test function, the ids it carries and its outcome
+    python tests/matrix.py FILE prints the matrix, and rewrites docs/matrix.md with the files that hold the tests
+
+`make matrix` does both. A row in state core or part without a test, and a test that failed, make it end with 1.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import re
 import sys
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-_ROW = re.compile(r"^\| ([A-Z]\d\d) \| (.+?) \| (.+?) \| (core|part|later)([^|]*)\|$", re.MULTILINE)
+REQUIREMENTS = ROOT / "docs" / "requirements.md"
+PAGE = ROOT / "docs" / "matrix.md"
+STATES = ("core", "part", "later")
+_ROW = re.compile(r"^\| ([A-Z][0-9]{2}) \| (.+?) \| (.+?) \| (.+?) \|$", re.M)
+_WORST_FIRST = ("failed", "skipped", "passed", "collected")  # of all cases of one test function
+
+# A run's result: test function by node id -> {"ids": [...], "outcome": ...}
+Run = Mapping[str, Mapping[str, Any]]
 
 
-def requirements() -> dict[str, tuple[str, str]]:
-    """What docs/requirements.md asks: id -> (what the software must, its state)."""
-    text = (ROOT / "docs" / "requirements.md").read_text(encoding="utf-8")
-    return {match[1]: (match[2], match[4]) for match in _ROW.finditer(text)}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One row of docs/requirements.md; `state` is its note's first word."""
+
+    id: str
+    text: str
+    source: str
+    note: str
+
+    @property
+    def state(self) -> str:
+        """core, part or later."""
+        return re.split("[:;]", self.note)[0]
 
 
-class Marks:
-    """A pytest plugin that keeps the marks of every test, and how it ended."""
-
-    def __init__(self) -> None:
-        self.tests: dict[str, set[str]] = defaultdict(set)  # requirement -> test functions
-        self.failed: set[str] = set()
-        self.ended: dict[str, int] = defaultdict(int)
-        self._of: dict[str, set[str]] = defaultdict(set)
-
-    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Read the marks."""
-        for item in items:
-            for mark in item.iter_markers("requirement"):
-                self.tests[mark.args[0]].add(function_of(item.nodeid))
-                self._of[item.nodeid].add(mark.args[0])
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        """Count what ended, and keep what failed."""
-        if report.failed:
-            self.failed |= self._of[report.nodeid] or {"(no requirement)"}
-        if report.when == "call":
-            for name in self._of[report.nodeid]:
-                self.ended[name] += 1
+def requirements(text: str | None = None) -> dict[str, Requirement]:
+    """All rows, by id, in their order. ValueError for an id that stands twice, or a state that is none."""
+    found: dict[str, Requirement] = {}
+    for row in _ROW.findall(REQUIREMENTS.read_text(encoding="utf-8") if text is None else text):
+        requirement = Requirement(**dict(zip(("id", "text", "source", "note"), row, strict=True)))
+        if requirement.id in found or requirement.state not in STATES:
+            raise ValueError(f"docs/requirements.md: {requirement.id} twice, or in state {requirement.state!r}")
+        found[requirement.id] = requirement
+    return found
 
 
-def function_of(nodeid: str) -> str:
-    """`tests/test_x.py::test_y[1]` as `test_x.py::test_y`."""
-    return re.sub(r"\[.*\]$", "", nodeid).removeprefix("tests/")
+def unknown_ids(marks: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
+    """``test: id`` for each id that no row has, from pairs of a test and its ids."""
+    known = requirements()
+    return sorted({f"{test}: {id_}" for test, ids in marks for id_ in ids if id_ not in known})
 
 
-def orphans(marks: Marks, rows: dict[str, tuple[str, str]]) -> tuple[list[str], list[str], list[str]]:
-    """Requirements done without a test; those of issues to come without one; ids that no requirement has."""
-    untested = [name for name in rows if name not in marks.tests]
-    done = [name for name in untested if rows[name][1] != "later"]
-    return done, [name for name in untested if name not in done], sorted(set(marks.tests) - set(rows))
+def by_requirement(run: Run) -> dict[str, dict[str, str]]:
+    """For each row, its tests with their outcomes."""
+    found: dict[str, dict[str, str]] = {id_: {} for id_ in requirements()}
+    for test, entry in run.items():
+        for id_ in entry["ids"]:
+            found[id_][test] = entry["outcome"]
+    return found
 
 
-def table(marks: Marks, rows: dict[str, tuple[str, str]], *, ran: bool) -> list[str]:
-    """One line a requirement."""
-    lines = ["| id | the software must | state | tests | result |", "|---|---|---|---|---|"]
-    for name, (text, state) in rows.items():
-        tests = sorted(marks.tests.get(name, ()))
-        shown = "<br>".join(f"`{test}`" for test in tests) or "–"
-        result = "–" if not tests or not ran else "FAILED" if name in marks.failed else f"{marks.ended[name]} passed"
-        lines.append(f"| {name} | {text} | {state} | {shown} | {result} |")
+def worse(one: str, other: str) -> str:
+    """The worse of two outcomes."""
+    return min(one, other, key=_WORST_FIRST.index)
+
+
+def missing(run: Run) -> tuple[list[Requirement], list[Requirement]]:
+    """Rows without a test: those in state core or part, and those to come."""
+    tests = by_requirement(run)
+    bare = [row for row in requirements().values() if not tests[row.id]]
+    return [row for row in bare if row.state != "later"], [row for row in bare if row.state == "later"]
+
+
+def report(run: Run) -> list[str]:
+    """The matrix as lines of text: each requirement, its tests, and what became of each."""
+    lines = []
+    tests = by_requirement(run)
+    for row in requirements().values():
+        lines.append(f"{row.id}  [{row.state}]  {row.text}")
+        lines += [f"       {outcome:<9}  {test}" for test, outcome in sorted(tests[row.id].items())]
+        lines += [] if tests[row.id] else ["       no test"]
+    owed, to_come = missing(run)
+    outcomes = Counter(entry["outcome"] for entry in run.values())
+    lines += [
+        "",
+        f"{len(tests)} requirements; {len(run)} test functions carry an id: "
+        + ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())),
+        *(f"NO TEST, state {row.state}: {row.id}  {row.text}" for row in owed),
+        *(f"no test, state later: {row.id}  {row.text}" for row in to_come),
+    ]
     return lines
 
 
-def main() -> None:
-    """Run, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", metavar="FILE", type=Path, help="write the table as Markdown")
-    given = parser.parse_args()
-    marks, rows = Marks(), requirements()
-    code = pytest.main(["-q", "--no-header", str(ROOT / "tests")], plugins=[marks])
-    done, coming, foreign = orphans(marks, rows)
-    lines = [
-        "# Requirements, tests, results",
-        "",
-        "Made by `make matrix` from the marks of the tests and one run of them. What each requirement asks, and where",
-        "it comes from, stands in [requirements.md](requirements.md).",
-        "",
-        *table(marks, rows, ran=True),
-        "",
-        f"Done, wholly or in part, and without a test: {', '.join(done) or 'none'}.",
-        f"Of issues to come, and without a test: {', '.join(coming) or 'none'}.",
-    ]
-    print("\n".join(lines))
-    for name in foreign:
-        print(f"UNKNOWN requirement {name}: {', '.join(sorted(marks.tests[name]))}")
-    if given.write:
-        given.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sys.exit(1 if code or done or foreign else 0)
+def page(run: Run) -> str:
+    """docs/matrix.md: which files hold the tests of each requirement. No outcome and no time: those are a run's."""
+    tests = by_requirement(run)
+    rows = []
+    for row in requirements().values():
+        files = sorted({test.partition("::")[0] for test in tests[row.id]})
+        rows.append(f"| {row.id} | {row.text} | {row.state} | {', '.join(f'`{file}`' for file in files) or 'none'} |")
+    return "\n".join(
+        [
+            "# Requirements and their tests",
+            "",
+            "Made by `make matrix`, which runs the tests and prints requirement, tests and results side by side; do "
+            "not edit. States and",
+            "sources are those of [requirements.md](requirements.md).",
+            "",
+            "| id | the software must | state | tests in |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main(file: str) -> int:
+    """Print the matrix of a run and rewrite docs/matrix.md; 1 when a test failed or a row lacks its test."""
+    run = json.loads(Path(file).read_text(encoding="utf-8"))
+    print("\n".join(report(run)))
+    PAGE.write_text(page(run), encoding="utf-8")
+    return 1 if missing(run)[0] or any(entry["outcome"] == "failed" for entry in run.values()) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1]))

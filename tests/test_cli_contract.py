@@ -461,6 +461,42 @@ def test_the_summary_comes_before_the_arm(used: Site) -> None:
     assert "GCV" not in ran.err.replace("Low-dose IL-2 and ganciclovir in cytomegalovirus infection", "")
 
 
+@pytest.mark.requirement("S07")
+def test_everybody_who_signs_is_in_the_list_of_people(used: Site) -> None:
+    listed = {person["person"]: person for person in used.typed("--json person list").result["people"]}
+    assert set(PEOPLE) < set(listed)
+    assert [listed["PH"][key] for key in ("name", "roles", "state")] == ["Dr PH", ["pharmacist"], "active"]
+    assert listed["NEW"]["state"] == "invited"
+    assert used.typed("--as SP person deactivate PH --reason left").code == 0
+    after = {person["person"]: person["state"] for person in used.typed("--json person list").result["people"]}
+    assert after == {**{p: entry["state"] for p, entry in listed.items()}, "PH": "deactivated"}
+    signed = {json.loads(line).get("person") for line in used.typed("--json log").out.splitlines()}
+    assert signed <= set(listed)
+    assert re.search(r"^PH +deactivated +pharmacist +Dr PH$", used.typed("person list").out, re.M)
+
+
+@pytest.mark.requirement("A09")
+@pytest.mark.requirement("S01")
+def test_the_screen_of_an_allocation_is_a_receipt(used: Site) -> None:
+    """Who signed, when, meaning what, and the record's whole hash, which is a head to keep outside."""
+    ran = used.typed("--as PH reveal P-002 --retype P-002")
+    record = json.loads(used.typed("--json log --kind allocated").out.splitlines()[-1])
+    screen = dict(
+        re.findall(r"^  (Participant|Randomization no\.|Signed by|Meaning|Record|Hash) +(.*)$", ran.out, re.M)
+    )
+    assert screen == {
+        "Participant": "P-002",
+        "Randomization no.": "2",
+        "Signed by": "PH (Dr PH), pharmacist",
+        "Meaning": record["meaning"],
+        "Record": str(record["seq"]),
+        "Hash": record["hash"],
+    }
+    there = datetime.fromisoformat(record["time"]).astimezone(support.study().zone)
+    assert f"Allocated          {there:%Y-%m-%d %H:%M:%S} Asia/Shanghai" in ran.out
+    assert used.typed(f"--json verify --head {screen['Hash']}").result["verdict"] == "intact"
+
+
 # ---- exit codes -----------------------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,7 @@ def _change_one_byte(site: Site) -> None:
     log.write_bytes(data.replace(b'"number":1', b'"number":7'))
 
 
+@pytest.mark.requirement("V05")
 @pytest.mark.parametrize("file", TRANSCRIPTS, ids=[file.stem for file in TRANSCRIPTS])
 def test_a_transcript_is_what_the_program_says(file: Path, tmp_path: Path) -> None:
     expected = file.read_text(encoding="utf-8")
@@ -93,6 +94,7 @@ def test_a_transcript_is_what_the_program_says(file: Path, tmp_path: Path) -> No
     assert found == expected, "\n" + "\n".join(difference)
 
 
+@pytest.mark.requirement("V05")
 def test_every_user_has_a_transcript() -> None:
     names = {file.stem for file in TRANSCRIPTS}
     assert names >= {"pharmacist", "investigator", "statistician", "sponsor", "auditor"}

@@ -89,6 +89,7 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).strip().replace(" ", "-") for title in titles}
 
 
+@pytest.mark.requirement("V05")
 @every_page
 def test_every_fenced_command_line_can_be_parsed(page: Path) -> None:
     assert faults(CALL.findall(fenced(page.read_text(encoding="utf-8"))), whole=True) == []

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allocator.text import MAX_TEXT, is_identifier, is_number, shown, text_fault
+import support
+from allocator.text import MAX_TEXT, is_identifier, is_number, shown, shown_lines, text_fault
 
 
 @pytest.mark.parametrize(
@@ -48,6 +49,23 @@ def test_look_alikes_and_paths_are_no_identifiers(text: str) -> None:
     assert not is_identifier(text)
 
 
+@pytest.mark.requirement("L09")
+def test_no_other_dash_digit_or_letter_stands_in_an_id() -> None:
+    """Every dash and minus, every digit, and every letter that Unicode folds to an ASCII one: refused, never folded."""
+    everything = [chr(code) for code in range(0x80, 0x110000)]
+    dashes = [c for c in everything if unicodedata.category(c) == "Pd" or "MINUS" in unicodedata.name(c, "")]
+    digits = [c for c in everything if unicodedata.category(c) == "Nd"]
+    letters = [c for c in everything if unicodedata.normalize("NFKC", c).upper() == "P"]
+    assert min(map(len, (dashes, digits, letters))) > 20
+    participant = support.study().is_participant
+    assert participant("P-001") and is_identifier("P-001")
+    for taken in (participant, is_identifier):
+        assert [c for c in dashes if taken(f"P{c}001")] == []
+        assert [c for c in digits if taken(f"P-00{c}")] == []
+        assert [c for c in [*letters, "Р", "Ρ"] if taken(f"{c}-001")] == []  # the last two: Cyrillic and Greek
+    assert [text for text in ("P-1", "P001", "p-001", "P-OO1", "P-00l", "P_001") if participant(text)] == []
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "1000.0", "1" * 12, "-0.5", "1." + "2" * 12])
 def test_numbers(text: str) -> None:
     assert is_number(text)
@@ -73,3 +91,10 @@ def test_printable_text_is_shown_as_it_is(text: str) -> None:
 
 def test_escapes_are_written_out() -> None:
     assert shown("a\x1b[2J\u202e") == "a\\u{1b}[2J\\u{202e}"
+
+
+@given(st.text())
+def test_several_lines_are_shown_line_by_line_and_a_second_time_alike(text: str) -> None:
+    once = shown_lines(text)
+    assert once == "\n".join(shown(line) for line in text.split("\n")) == shown_lines(once)
+    assert once.count("\n") == text.count("\n")

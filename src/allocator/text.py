@@ -47,3 +47,8 @@ def shown(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _HIDDEN.sub(lambda match: f"\\u{{{ord(match[0]):x}}}", text)
+
+
+def shown_lines(text: str) -> str:
+    """The same for what is printed as several lines; what was written out before stays as it is."""
+    return "\n".join(shown(line) for line in text.split("\n"))

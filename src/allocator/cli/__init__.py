@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
@@ -59,6 +60,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
 
 _NAMES = {"log": "log_command", "self-test": "self_test"}  # where the function cannot have the command's name
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 _TAKE_VALUE = ("--home", "--study", "--as", "--passphrase-file")
 INTERRUPTED = AllocatorError(
     "interrupted", "nothing further was done", "`allocator show PARTICIPANT` and `allocator log` say what is recorded."
@@ -125,10 +127,27 @@ def cli(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and leave with its exit code."""
+    keep_memory_private()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character never fails an act
             stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def keep_memory_private() -> None:
+    """No core dump of this process, and no look into its memory or environment by others of the same account.
+
+    It will hold a passphrase, keys, and for a moment an arm. RLIMIT_CORE alone does not stop a core that is piped to
+    a program (core(5)); a process that is not dumpable has none, and its /proc/PID/mem and environ are root's
+    (prctl(2), ptrace(2)). Where a system has neither, the act goes on.
+    """
+    import ctypes
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -144,7 +144,7 @@ def log_command(
             else:
                 click.echo(record_line(record, service))
                 for name, value in service.private_details(record.seq).items() if whole else ():
-                    click.echo(f"         {name}: {shown(value)}")
+                    click.echo(f"         {shown(name)}: {shown(value)}")
 
 
 def record_view(record: Record, private: dict[str, str] | None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocator.errors import CredentialError, InputError
-from allocator.text import shown
+from allocator.text import shown, shown_lines
 
 if TYPE_CHECKING:
     from allocator.home import StudyPlace
@@ -107,14 +107,17 @@ class Call:
 
 
 def json_text(result: dict[str, Any]) -> str:
-    """A result as one line of ASCII: no terminal obeys what stands in it."""
-    return json.dumps(result, ensure_ascii=True)
+    """A result as one line of printable ASCII: no terminal obeys what stands in it."""
+    return json.dumps(result, ensure_ascii=True).replace("\x7f", "\\u007f")  # the one control that json leaves
 
 
 def written(text: str, *, err: bool = False) -> str:
-    """Write a line to standard output or error; why it could not be, or "". Nobody may be reading any more."""
+    """Write lines to standard output or error; why they could not be, or "". Nobody may be reading any more.
+
+    The one way out of nearly all that is printed, so the last place to hold back what a terminal would obey.
+    """
     try:
-        click.echo(text, err=err)
+        click.echo(shown_lines(text), err=err)
     except OSError as error:
         nowhere = open(os.devnull, "w")  # noqa: PTH123, SIM115 (so that the interpreter does not try again at exit)
         if err:
@@ -153,7 +156,7 @@ def ask_passphrase(prompt: str, *, twice: bool = False) -> str:
             "a passphrase is needed and there is no terminal to ask on",
             "Set ALLOCATOR_PASSPHRASE or give --passphrase-file FILE.",
         )
-    answer: str = click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True)
+    answer: str = click.prompt(shown(prompt), hide_input=True, confirmation_prompt=twice, err=True)
     return answer
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from allocator.errors import InputError, StorageError
 from allocator.text import shown
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet may take for the start of one
+
 
 def export_log(target: Path, records: list[dict[str, Any]]) -> int:
     """Write the records to a new file and return their number.
@@ -57,4 +59,4 @@ def _tabulate(target: Path, records: list[dict[str, Any]]) -> None:
 
 def _safe(row: tuple[Any, ...]) -> list[Any]:
     """A cell that a spreadsheet would run as a formula is put behind an apostrophe (OWASP, CSV injection)."""
-    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@") else cell for cell in row]
+    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in row]
