@@ -95,7 +95,8 @@ class History:
         """
         committed, values = record.fields.get("details", {}), {}
         for name, detail in self.store.details(record.seq).items():
-            if detail_commitment(detail.salt, record.seq, name, detail.value) != committed.get(name):
+            planted = name not in committed
+            if planted or detail_commitment(detail.salt, record.seq, name, detail.value) != committed[name]:
                 raise EvidenceError(
                     "detail-changed",
                     f"the {name} of record {record.seq} was changed after it was signed",
@@ -124,7 +125,10 @@ class History:
         if newest.hash != self._people_at:
             self._people = {}
             for record in self.store.records(PERSON_KINDS):
-                person = _apply(self._people, record)
+                try:
+                    person = _apply(self._people, record)
+                except (KeyError, ValueError) as error:  # a record that no rule would have let pass
+                    raise _changed(record.seq) from error
                 self._people[person.id] = person
             self._people_at = newest.hash
         return self._people

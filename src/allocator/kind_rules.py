@@ -21,7 +21,14 @@ def _person_added(case: Case) -> None:
             f"{fields['added']} is already in this study; an id is never reused",
             "Give the person another id.",
         )
+    # ids that differ in case or in a dot, hyphen or underscore are one name to the eye, and one file to some disks
+    if alike := [other for other in case.history.people if _folded(other) == _folded(fields["added"])]:
+        raise Refused("person-alike", f"{fields['added']} looks like {alike[0]}", "Give an id that nobody can mistake.")
     roles_of(fields["roles"])
+
+
+def _folded(person_id: str) -> str:
+    return "".join(character for character in person_id.casefold() if character not in "._-")
 
 
 def _person_enrolled(case: Case) -> None:
