@@ -27,6 +27,8 @@ def main() -> None:
     parts: dict[str, Callable[[Path, bool], Iterator[Row]]] = {
         "process": processes.rows,
         "reveal": reveals.rows,
+        "crowd": reveals.crowd_rows,
+        "long": reveals.long_rows,
         "draw": drawing.draw_rows,
         "seal": drawing.seal_rows,
         "verify": verifying.rows,
