@@ -60,7 +60,7 @@ def check_state(kind: str, state: str) -> None:
         raise Refused(
             "recovering",
             "this log was put back in time and may lack records: nothing new is allocated until that is settled",
-            "The sponsor, then the statistician, run `allocator recover`. Look-ups go on.",
+            "The statistician ends this with `allocator recover`. Look-ups go on; enter what is done on paper later.",
         )
     if state == "open" and "sealed" in allowed:
         raise Refused("not-sealed", "no list is sealed yet", "The statistician runs `allocator generate` first.")

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allocator import allocation, recovery
-from allocator.backup import Manifest, write_backup
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
 from allocator.design import DesignError, RandomizationDesign
 from allocator.envelope import context, open_sealed, unpadded
@@ -25,6 +24,9 @@ from allocator.session import finish_renaming, reason_detail
 from allocator.setup import SetupService
 from allocator.study import stratum_label
 from allocator.writer import Actor, Draft
+
+if TYPE_CHECKING:
+    from allocator.backup import Manifest
 
 SHARE_FORMAT = "allocator-share/1"
 Place = tuple[str, int]  # stratum label, position
@@ -89,6 +91,8 @@ class ContinuityService(SetupService):
 
     def backup(self, actor: Actor, file: Path) -> tuple[Manifest, Record]:
         """Write a backup, then record it by the SHA-256 of its file (R03); the record is not in the backup itself."""
+        from allocator.backup import write_backup  # tar and threads: not on the way of a reveal
+
         self.check_may(actor, "backed-up")
         manifest, digest = write_backup(self.place, file, self._clock())
         draft = Draft(kind="backed-up", fields={"backup": digest})

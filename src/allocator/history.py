@@ -34,6 +34,7 @@ from allocator.study import stratum_label
 from allocator.text import shown
 
 NEWEST_SIGNED = 8  # signatures checked when a log is followed: the newest ones cover all before them
+NEWEST_SINCE = 2  # and when it is followed further by the same process, beside others that write
 UNSIGNED = frozenset(name for name, kind in KINDS.items() if not kind.meaning)
 
 
@@ -61,7 +62,7 @@ class History:
         seq, digest = self._followed
         if seq >= 0 and ((record := self.store.record(seq)) is None or record.hash != digest):
             raise _changed(seq)
-        newest: deque[int] = deque(maxlen=NEWEST_SIGNED)
+        newest: deque[int] = deque(maxlen=NEWEST_SIGNED if seq < 0 else NEWEST_SINCE)
         for row in self.store.rows(seq + 1):
             seq += 1
             if row.seq != seq or row.prev != digest or not _stands_beside_itself(row):

@@ -119,7 +119,7 @@ def study_place(home: Path, study: str | None) -> StudyPlace:
         raise EvidenceError(
             "log-missing",
             f"study {study} had a log here, and it is gone",
-            "Stop. Restore schedules/ from the newest backup; do not open the study again.",
+            "Stop. The sponsor puts it back: allocator restore FILE --reason TEXT. Do not open the study again.",
         )
     if not place.log_file.exists():
         raise InputError(

@@ -19,6 +19,7 @@ from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, par
 from allocator.errors import EvidenceError, InputError, Refused
 from allocator.log import ALLOCATION_KINDS, ATTEMPT_KINDS, Record
 from allocator.person import check_signature
+from allocator.recovery import original_record
 from allocator.session import reason_detail, require_text
 from allocator.study import Arm, Study, stratum_label
 from allocator.text import shown
@@ -42,6 +43,11 @@ class Allocation:
     mode: str
     record: Record
     act: Record
+
+    @property
+    def made(self) -> Record:
+        """The record by which it was made: the lost one where this was entered from its receipt."""
+        return original_record(self.record.fields["original"]) if "original" in self.record.fields else self.record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,12 +315,13 @@ class AllocationService(ContinuityService):
             raise RuntimeError("nothing is logged that could be shown")
         if logged is not record:
             self._check_unchanged(logged)
+        made = original_record(logged.fields["original"]) if "original" in logged.fields else logged
         return Allocation(
             participant=record.fields["participant"],
             number=logged.fields["number"],
             arm=self.study.arms[logged.fields["arm"]],
             stratum=logged.fields["stratum"],
-            time=logged.fields["time"],
+            time=made.fields["time"],
             repeated=not new,
             mode=logged.fields["mode"],
             record=logged,

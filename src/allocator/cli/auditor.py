@@ -52,7 +52,7 @@ PARALLEL_FROM = 4_000  # records; below it, starting processes costs more than i
 _ATTENTION = {
     "clock_behind": "ATTENTION   the clock is behind the last record: nothing can be written. Set it right; if it is\n"
     "              right, the sponsor runs `allocator clock`",
-    "recovering": "ATTENTION   records may be missing: the sponsor, then the statistician, run `allocator recover`",
+    "recovering": "ATTENTION   records may be missing: the statistician ends this with `allocator recover`",
     "sponsors": "ATTENTION   one sponsor only: if that key is lost, nobody can add people or resume. Add a second",
 }
 

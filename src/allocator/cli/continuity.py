@@ -92,9 +92,7 @@ def restore(call: Call, file: Path, reason: str) -> None:
         missing,
     ]
     if done.missing != "none":
-        lines.append(
-            "Collect receipts and printed screens from every site. Then the sponsor, then the statistician, run"
-        )
+        lines.append("Collect receipts and printed screens from every site. Then the statistician runs")
         lines.append("`allocator recover`.")
     call.show(
         {

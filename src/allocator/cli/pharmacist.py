@@ -197,16 +197,28 @@ def allocation_json(allocation: Allocation, receipt: str | None = None) -> dict[
 
 def allocation_text(service: AllocationService, allocation: Allocation, banner: str) -> str:
     """An allocation for the eye: the arm stands alone, in capitals, between rules."""
-    zone, fields = service.study.zone, allocation.record.fields
+    from allocator.canonical import parse_time
+
+    zone, made = service.study.zone, allocation.made
+    fields, entered = made.fields, allocation.record.fields
     notice = [TEST_NOTICE.center(WIDTH).rstrip()] if allocation.mode == "test" else []
     stratum = ", ".join(f"{name} {level}" for name, level in allocation.stratum.items())
     rows = [
         ("Participant", allocation.participant),
         ("Randomization no.", str(allocation.number)),
         *([("Stratum", stratum)] if stratum else []),
-        ("Allocated", local_time(allocation.record.time, zone)),
+        *([("On paper", local_time(parse_time(fields["event_time"]), zone))] if "event_time" in fields else []),
+        ("Allocated", local_time(made.time, zone)),
         ("Signed by", f"{service.name_of(fields['person'])}, {fields['role']}"),
         ("Meaning", fields["meaning"]),
+        *(
+            [
+                ("From its receipt", f"by {service.name_of(entered['person'])}, {entered['role']}"),
+                ("", local_time(allocation.record.time, zone)),
+            ]
+            if made is not allocation.record and made.hash != allocation.record.hash
+            else []
+        ),
         ("Record", str(allocation.record.seq)),
     ]
     shown_now = []
