@@ -180,6 +180,134 @@ def test_records_of_kinds_and_of_a_participant(store: Store) -> None:
     assert [record.seq for record in store.records(participant="' OR 1=1 --")] == []
 
 
+# ---- the contract, where a second store is open on the same log -----------------------------------------------------
+
+
+Another = Callable[[], Store]
+
+
+@pytest.fixture(params=["sqlite"])
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Another]]:
+    """A store, and a way to open further ones on its log: for every kind that more than one process can open."""
+    assert request.param == "sqlite"
+    create_log(tmp_path / "log.sqlite3")
+    opened: list[SqliteStore] = []
+
+    def another() -> Store:
+        opened.append(SqliteStore(tmp_path / "log.sqlite3", busy_seconds=0.05))
+        return opened[-1]
+
+    yield another(), another
+    for store in opened:
+        store.close()
+
+
+@pytest.mark.requirement("A04")
+def test_what_is_durable_is_there_for_the_next_one(both: tuple[Store, Another]) -> None:
+    store, another = both
+    record = append(store)
+    assert another().last() == record and another().details(0)["reason"].value == "reason"
+
+
+def test_others_see_committed_records_only_and_always_the_first_ones(both: tuple[Store, Another]) -> None:
+    store, another = both
+    append(store)
+    reader = another()
+    with store.transaction():
+        store.append(next_record(store, "looked-up"), {})
+        assert [record.seq for record in reader.records()] == [0]
+    assert [record.seq for record in reader.records()] == [0, 1]
+    reading = iter(reader.records())
+    next(reading)
+    assert [row.seq for row in reader.rows(0)] == [0, 1]
+    assert [record.seq for record in reading] == [1]
+
+
+@pytest.mark.requirement("A03")
+def test_the_second_writer_waits_a_bounded_time_and_nothing_of_it_is_written(both: tuple[Store, Another]) -> None:
+    store, another = both
+    second = another()
+    with store.transaction():
+        store.append(next_record(store, "looked-up"), {})
+        with pytest.raises(StorageError) as refusal, second.transaction():
+            raise AssertionError("both write")
+    assert refusal.value.code == "busy"
+    assert append(second).seq == 1  # and it can be used again
+
+
+@pytest.mark.requirement("A03")
+def test_nobody_appends_after_the_same_record(both: tuple[Store, Another]) -> None:
+    store, another = both
+    second = another()
+    append(store)
+    stale = next_record(second)
+    append(store)
+    with pytest.raises(RuntimeError), second.transaction():
+        second.append(stale, {"reason": Detail(salt=SALT, value="reason")})
+    assert [record.seq for record in second.records()] == [0, 1]
+
+
+@pytest.mark.requirement("A04")
+def test_a_commit_whose_durability_failed_is_unknown_and_the_store_goes_on(
+    both: tuple[Store, Another], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, another = both
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("allocator.sqlite_store.os.fsync", fails)
+        with pytest.raises(StorageError) as refusal:
+            append(store)
+    assert refusal.value.code == "unknown" and "nothing was written" not in refusal.value.hint.lower()
+    assert another().last() is not None
+    assert append(store, "looked-up").seq == 1
+
+
+class Failing:
+    """A connection whose COMMIT fails, before or after it was done."""
+
+    def __init__(self, real: sqlite3.Connection, *, done: bool) -> None:
+        self._real, self._done = real, done
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        """As the real one, but for COMMIT."""
+        if sql != "COMMIT":
+            return self._real.execute(sql, *values)
+        if self._done:
+            self._real.execute(sql)
+        raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.requirement("A04")
+@pytest.mark.parametrize(("done", "code", "records"), [(True, "unknown", [0, 1]), (False, "unavailable", [0])])
+def test_a_commit_that_failed_is_looked_into(path: Path, done: bool, code: str, records: list[int]) -> None:
+    path.unlink()
+    create_log(path)
+    with SqliteStore(path) as store:
+        append(store)
+        store._connection = Failing(store._connection, done=done)  # type: ignore[assignment]
+        with pytest.raises(StorageError) as refusal:
+            append(store)
+        assert refusal.value.code == code
+        assert [record.seq for record in store.records()] == records
+        assert append(store).seq == len(records)
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_a_log_of_another_program_is_not_written(path: Path, version: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    with pytest.raises(EvidenceError, match=f"schema version {version}") as refusal:
+        SqliteStore(path)
+    assert ("newer" if version == 99 else "older") in refusal.value.hint
+
+
 # ---- SQLite: what the file itself refuses ---------------------------------------------------------------------------
 
 BY_HAND: list[str] = [

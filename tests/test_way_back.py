@@ -8,7 +8,7 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +280,26 @@ def test_a_receipt_that_was_changed_or_is_of_another_study_is_refused(
     assert_intact(trial)
 
 
+@pytest.mark.requirement("L03")
+def test_a_whole_machine_put_back_is_seen_only_from_elsewhere_and_recovered_from(trial: Trial, tmp_path: Path) -> None:
+    trial.allocate("P-001")
+    trial.service.close_files()
+    shutil.copytree(trial.home, tmp_path / "snapshot")
+    trial.again()
+    noted = trial.allocate("P-002")[0].record.hash
+    trial.service.close_files()
+    shutil.rmtree(trial.home)
+    shutil.copytree(tmp_path / "snapshot", trial.home)
+    trial.again()
+    assert judged(trial).verdict == "intact-local" and judged(trial, noted).verdict == "broken"
+    recover(trial, by="SP")
+    with pytest.raises(Refused, match="must be stated"):
+        recover(trial)
+    recover(trial, places={("{}", 1): None})
+    assert trial.allocate("P-003")[0].record.fields["position"] == 2
+    assert_intact(trial)
+
+
 # ---- late, from paper -----------------------------------------------------------------------------------------------
 
 
@@ -454,6 +474,35 @@ def test_a_confirmation_of_a_clock_ahead_is_given_again(trial: Trial) -> None:
         trial.reveal("P-001")
     trial.confirm("P-001")
     assert trial.reveal("P-001").record.fields["position"] == 0
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("L05")
+def test_an_hour_that_comes_twice_is_two_hours_of_the_log(trial: Trial) -> None:
+    """Daylight saving: wall clocks repeat an hour, records are in UTC, and both are shown."""
+    from zoneinfo import ZoneInfo
+
+    from allocator.cli.pharmacist import local_time
+
+    trial.clock.now = datetime(2027, 10, 31, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, for the first time
+    trial.confirm("P-001")
+    first = trial.last.time
+    trial.clock.advance(hours=1)
+    trial.reveal("P-001")
+    shown = [local_time(moment, ZoneInfo("Europe/Berlin")) for moment in (first, trial.last.time)]
+    assert shown == [
+        "2027-10-31 02:30:00 Europe/Berlin (00:30:00 UTC)",
+        "2027-10-31 02:30:00 Europe/Berlin (01:30:00 UTC)",
+    ]
+    assert_intact(trial)
+
+
+@pytest.mark.requirement("L05")
+def test_a_machine_that_slept_past_the_hours_of_a_confirmation_allocates_nothing(trial: Trial) -> None:
+    trial.confirm("P-001")
+    trial.clock.advance(days=30)
+    with pytest.raises(Refused, match="older than 72 hours"):
+        trial.reveal("P-001")
     assert_intact(trial)
 
 
