@@ -231,6 +231,33 @@ def test_a_study_that_holds_is_not_put_back_by_mistake(lossy: tuple[Trial, Path,
     assert trial.reveal("P-004").repeated
 
 
+def test_a_lost_key_file_comes_back_and_the_study_goes_on(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
+    trial, file, told = lossy
+    kept = (trial.place.keys / "PH.json").read_bytes()
+    (trial.place.keys / "PH.json").unlink()
+    (trial.home / ".restore-killed").mkdir()
+    done = put_back(trial, file)
+    assert (done.kept_log, done.missing) == (True, "none")
+    assert (trial.place.keys / "PH.json").read_bytes() == kept and not (trial.home / ".restore-killed").exists()
+    assert trial.reveal("P-004").number == told[1].number
+    assert_intact(trial)
+
+
+def test_a_receipt_written_again_after_a_recovery_is_good_for_the_next_one(
+    lossy: tuple[Trial, Path, list[Allocation]],
+) -> None:
+    trial, file, told = lossy
+    receipts = [receipt_of(one) for one in told]
+    for _ in range(2):
+        trial.place.log_file.unlink()
+        put_back(trial, file)
+        recover(trial, receipts=receipts)
+        again = [trial.reveal(one.participant) for one in told]
+        assert [(a.arm, a.number, a.time) for a in again] == [(one.arm, one.number, one.time) for one in told]
+        receipts = [{"prev": a.made.prev.hex(), "body": a.made.body.decode()} for a in again]
+    assert_intact(trial)
+
+
 @pytest.mark.requirement("L03")
 def test_a_log_put_back_by_hand_is_stated_and_recovered(lossy: tuple[Trial, Path, list[Allocation]]) -> None:
     trial, _, _ = lossy

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from allocator.backup import Manifest, unpack
@@ -77,9 +78,10 @@ def restore(
         manifest = unpack(file, staged_home)
         place = StudyPlace(home=home, study=manifest.study)
         staged = StudyPlace(home=staged_home, study=manifest.study)
-        _check_needed(place)
+        _check_needed(place, staged)
         place.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         with KeyFolder(place.keys).lock():
+            _clear_killed_restores(home, staged_home)
             kept = _keep_newer_log(place, staged)
             if (verdict := _judge(staged)).findings:
                 raise EvidenceError(
@@ -97,17 +99,24 @@ def restore(
     return Restored(record=record, manifest=manifest, missing=missing, kept_log=kept, aside=aside)
 
 
+def _clear_killed_restores(home: Path, own: Path) -> None:
+    """Copies that a killed restore left; nobody else restores now, for the lock is held."""
+    for left in home.glob(".restore-*"):
+        if left != own and left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+
+
 def _judge(place: StudyPlace) -> Verdict:
     with read_evidence(place) as evidence:
         return verify(evidence)
 
 
-def _check_needed(place: StudyPlace) -> None:
+def _check_needed(place: StudyPlace, staged: StudyPlace) -> None:
     """A study that holds and reaches its own head needs nothing: an older log would only lose records."""
     if not place.log_file.exists():
         return
     verdict = _judge(place)
-    if verdict.verdict == "intact-local" and not _missing_keys(place):
+    if verdict.verdict == "intact-local" and not _missing_keys(place, staged):
         raise Refused(
             "nothing-to-restore",
             f"{place.study} in {shown(str(place.home))} holds, and reaches its head: nothing is missing",
@@ -115,8 +124,8 @@ def _check_needed(place: StudyPlace) -> None:
         )
 
 
-def _missing_keys(place: StudyPlace) -> bool:
-    return not (place.keys / "log.key").is_file()
+def _missing_keys(place: StudyPlace, staged: StudyPlace) -> bool:
+    return any(not (place.keys / key.name).is_file() for key in staged.keys.iterdir())
 
 
 def _keep_newer_log(place: StudyPlace, staged: StudyPlace) -> bool:
@@ -185,8 +194,9 @@ def _put_in_place(place: StudyPlace, staged: StudyPlace, record: Record) -> Path
         place.schedules.parent.mkdir(parents=True, exist_ok=True)
         if place.schedules.exists():
             stamp = record.fields["time"].replace(":", "").replace(".", "")
-            aside = place.home / "replaced" / f"{place.study}-{stamp}-{record.seq}"
-            aside.parent.mkdir(exist_ok=True)
+            replaced = place.home / "replaced"
+            replaced.mkdir(exist_ok=True)
+            aside = _unused(replaced, f"{place.study}-{stamp}")
             for name in ("receipts",):
                 _keep_receipts(place, staged, name)
             place.schedules.rename(aside)
@@ -198,6 +208,11 @@ def _put_in_place(place: StudyPlace, staged: StudyPlace, record: Record) -> Path
             "cannot-write", f"{shown(str(place.schedules))}: {error.strerror}", "Free the folder, then restore again."
         ) from error
     return aside
+
+
+def _unused(folder: Path, name: str) -> Path:
+    """A name in a folder that nothing has: what was moved aside before is never overwritten."""
+    return next(path for n in count() if not (path := folder / (f"{name}-{n}" if n else name)).exists())
 
 
 def _keep_receipts(place: StudyPlace, staged: StudyPlace, name: str) -> None:

@@ -185,8 +185,8 @@ def allocation_json(allocation: Allocation, receipt: str | None = None) -> dict[
         "act": {**record_json(allocation.act), **{k: allocation.act.fields[k] for k in ("kind", "person", "time")}},
         # in base64, for it names the position, which is nothing to read at a site (C03)
         "signed_record": {
-            "prev": allocation.record.prev.hex(),
-            "body": base64.b64encode(allocation.record.body).decode("ascii"),
+            "prev": allocation.made.prev.hex(),
+            "body": base64.b64encode(allocation.made.body).decode("ascii"),
         },
         "receipt": receipt,
     }
