@@ -92,6 +92,10 @@ def studies_in(home: Path) -> list[str]:
     try:
         folders = sorted((home / "schedules").iterdir())
     except OSError as error:
+        if is_passing(error):
+            raise StorageError(
+                "unavailable", f"{shown(str(home))}: {error.strerror}", "Nothing was written. Ask again."
+            ) from error
         raise InputError(
             "no-home", f"{shown(str(home))} is no home: {error.strerror}", "A home has schedules/ and keys/."
         ) from error

@@ -281,6 +281,10 @@ def read_study_copy(place: StudyPlace) -> Study:
     try:
         return Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, StudyError) as error:
+        if isinstance(error, OSError) and is_passing(error):
+            raise StorageError(
+                "unavailable", f"study.toml cannot be read: {error.strerror}", "Nothing was written. Ask again."
+            ) from error
         raise EvidenceError(
             "study-file",
             f"the home's study.toml cannot be read: {error}",
