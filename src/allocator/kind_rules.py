@@ -8,6 +8,7 @@ from allocator import allocation, recovery, sealing
 from allocator.canonical import parse_time
 from allocator.case import Case, code_digest, evidence
 from allocator.errors import EvidenceError, Refused
+from allocator.log import Record
 from allocator.permuted_block import ALGORITHM
 from allocator.person import Role, roles_of
 from allocator.study import stratum_label
@@ -256,14 +257,35 @@ def _resealed(case: Case) -> None:
     _holders(case)
 
 
-def _share_copied(case: Case) -> None:
+def _share_of(case: Case) -> None:
+    _of_sealing(case)
+
+
+def _opened(case: Case) -> None:
+    """The second of two people: each of the holders gave their own share (U05: after the close, two people)."""
+    newest = _of_sealing(case)
+    fields = case.record.fields
+    if fields["root"] != newest.fields["root"]:
+        raise evidence("root", "the root is not that of the sealing")
+    given = {r.fields["person"] for r in case.history.store.records(("share-given",), since=newest.seq)}
+    if missing := sorted(set(newest.fields["holders"]) - given - {fields["person"]}):
+        raise Refused("share-missing", f"{missing[0]} has not given their share", "They run `allocator open` first.")
+
+
+def _reviewed(case: Case) -> None:
+    fields = case.record.fields
+    if not parse_time(fields["since"]) <= parse_time(fields["until"]) <= case.record.time:
+        raise Refused("period", "the period ends before it begins, or after now", "Give --from and --to.")
+
+
+def _of_sealing(case: Case) -> Record:
+    """The record is of the sealing, by one of its holders."""
     newest, fields = case.history.sealing, case.record.fields
-    if (
-        newest is None
-        or fields["sealing"] != newest.fields["sealing"]
-        or fields["person"] not in newest.fields["holders"]
-    ):
+    if newest is None or fields["sealing"] != newest.fields["sealing"]:
+        raise evidence("sealing", "the record is not of the newest sealing")
+    if fields["person"] not in newest.fields["holders"]:
         raise Refused("no-share", f"{fields['person']} holds no share of the seed of this list")
+    return newest
 
 
 def _sealed_stratum(case: Case) -> sealing.SealedStratum:
@@ -367,10 +389,14 @@ RULE_OF_KIND: dict[str, Callable[[Case], None]] = {
     "late": _late,
     "reassignment-proposed": _reassignment,
     "reassigned": _reassigned,
-    "share-copied": _share_copied,
+    "share-copied": _share_of,
     "resealed": _resealed,
     "restored": recovery.check_restored,
     "receipt-entered": _receipt_entered,
     "recovered": recovery.check_recovered,
+    "receipt-copied": _about_allocation,
+    "share-given": _share_of,
+    "opened": _opened,
+    "reviewed": _reviewed,
     "refused": _refused_rule,
 }

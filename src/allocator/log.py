@@ -190,6 +190,22 @@ KINDS: dict[str, Kind] = {
         details=("reason",),
         meaning="I have established what may have been used, and reserve it; nothing of it is given again.",
     ),
+    "receipt-copied": Kind(
+        fields=("participant", "allocation"), meaning="I made the receipt of this allocation again, marked COPY."
+    ),
+    "share-given": Kind(
+        fields=("sealing", "share_digest"), meaning="I give my share of the seed, so that the list can be opened."
+    ),
+    "opened": Kind(
+        fields=("sealing", "root", "seed_digest"),
+        meaning="I disclose the seed; the list drawn from it again is the one committed to, in every entry.",
+    ),
+    "exported": Kind(fields=("scope",), meaning="I made an export of this study to be read elsewhere."),
+    "reviewed": Kind(
+        fields=("since", "until"),
+        details=("findings",),
+        meaning="I reviewed the audit trail of this period; my findings are stated.",
+    ),
     "clock-set": Kind(fields=(), details=("reason",), meaning="I have checked the clock; time goes on from here."),
     "refused": Kind(fields=("action", "cause", "participant"), meaning="I made this request, and it was refused."),
     "attempt-failed": Kind(fields=("person", "action", "failure")),
@@ -204,9 +220,7 @@ RESERVED = frozenset(
         "withdrawn",
         "approval",
         "locked",
-        "reviewed",
         "redacted",
-        "opened",
     ]
 )
 
@@ -218,6 +232,7 @@ STATES: dict[str, str] = {
     "paused": "paused",
     "resumed": "active",
     "closed": "closed",
+    "opened": "opened",
 }
 # The kinds that lead to the state named in their own `state`: back to the one before, or to "recovering".
 STATED = ("restored", "recovered")
@@ -235,17 +250,20 @@ ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "screen-failed": ("active",),
     "confirmation-withdrawn": ("active",),
     "allocated": ("active",),
-    "shown-again": ("active", "paused", "closed", "recovering"),
-    "looked-up": ("active", "paused", "closed", "recovering"),
-    "unblinded": ("active", "paused", "closed", "recovering"),
-    "corrected": ("active", "paused", "closed"),
+    "shown-again": ("active", "paused", "closed", "opened", "recovering"),
+    "looked-up": ("active", "paused", "closed", "opened", "recovering"),
+    "unblinded": ("active", "paused", "closed", "opened", "recovering"),
+    "corrected": ("active", "paused", "closed", "opened"),
     "late": ("active",),
-    "reassignment-proposed": ("active", "paused", "closed"),
-    "reassigned": ("active", "paused", "closed"),
+    "reassignment-proposed": ("active", "paused", "closed", "opened"),
+    "reassigned": ("active", "paused", "closed", "opened"),
     "share-copied": ("sealed", "active", "paused", "closed"),
     "resealed": ("sealed", "active", "paused", "closed"),
     "receipt-entered": ("recovering",),
     "recovered": ("recovering",),
+    "receipt-copied": ("active", "paused", "closed", "opened", "recovering"),
+    "share-given": ("closed",),  # nothing can be allocated any more, and nothing leads back from here
+    "opened": ("closed",),
 }
 PERSON_KINDS = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
 ATTEMPT_KINDS = ("confirmed", "screen-failed")

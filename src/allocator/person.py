@@ -61,6 +61,11 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "restored": frozenset({Role.SPONSOR}),
     "receipt-entered": frozenset({Role.SPONSOR, Role.STATISTICIAN}),
     "recovered": frozenset({Role.STATISTICIAN}),
+    "receipt-copied": frozenset({Role.PHARMACIST, Role.AUDITOR}),
+    "share-given": frozenset({Role.STATISTICIAN, Role.CUSTODIAN}),
+    "opened": frozenset({Role.STATISTICIAN, Role.CUSTODIAN}),
+    "exported": frozenset({Role.SPONSOR, Role.AUDITOR}),
+    "reviewed": frozenset({Role.AUDITOR}),
     "clock-set": frozenset({Role.SPONSOR}),
     "refused": EVERYONE,
 }

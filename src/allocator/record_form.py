@@ -13,7 +13,8 @@ MODES = ("production", "test")
 FAILURES = ("unknown-person", "enrolled-already", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
 CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment")
 MISSING = ("none", "known", "unknown")  # what a restored log is known to lack
-BEFORE_STATES = ("open", "sealed", "active", "paused", "closed")
+BEFORE_STATES = ("open", "sealed", "active", "paused", "closed", "opened")
+SCOPES = ("evidence", "inspection")  # of an export
 
 
 def has_form(field: str, value: Any) -> bool:
@@ -184,4 +185,9 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "reserved": _list_of(_reservation),
     "allocated": _count,
     "clock": _time,
+    "share_digest": _DIGEST,
+    "seed_digest": _DIGEST,
+    "scope": _one_of(*SCOPES),
+    "since": _time,
+    "until": _time,
 }
