@@ -253,12 +253,14 @@ class ContinuityService(SetupService):
             return Draft(kind="share-copied", fields={"sealing": self._required_sealed().sealing.hex()})
 
         record = self._writer.write(actor, "share-copied", build)
+        return record, self._own_share(actor)
+
+    def _own_share(self, actor: Actor) -> SharePaper:
         sealed = self._required_sealed()
         envelope = next(share.envelope for share in sealed.shares if share.person == actor.person)
         info = context("share", self.study.fingerprint, sealed.sealing, actor.person)
         plain = parse_strict(unpadded(open_sealed(actor.keys.opening, bytes.fromhex(envelope), info)), limit=1 << 20)
-        paper = SharePaper(study=self.study.id, sealing=sealed.sealing.hex(), person=actor.person, **plain)
-        return record, paper
+        return SharePaper(study=self.study.id, sealing=sealed.sealing.hex(), person=actor.person, **plain)
 
     def reseal(self, actor: Actor, papers: Sequence[SharePaper], reason: str) -> Record:
         """Seal the same list again from both shares of its seed, to the same root, under new keys.

@@ -28,6 +28,7 @@ from allocator.log import (
     link,
     state_of,
 )
+from allocator.merkle import Tree
 from allocator.person import Person, Role, check_signature
 from allocator.store import Store, Stored
 from allocator.study import stratum_label
@@ -46,6 +47,8 @@ class History:
         self._people: dict[str, Person] = {}
         self._people_at: bytes | None = None
         self._followed = (-1, GENESIS)  # the last record followed and its hash
+        self.tree = Tree()  # over the records followed
+        self.last_path: list[bytes] = []  # inclusion proof of the record that this process wrote last
         self._reserved: dict[tuple[str, int], str | None] = {}
         self._reserved_at: bytes | None = None
         self._all_allocated_below: dict[str, int] = {}  # an allocation is for good, so this only ever grows
@@ -63,6 +66,7 @@ class History:
         if seq >= 0 and ((record := self.store.record(seq)) is None or record.hash != digest):
             raise _changed(seq)
         newest: deque[int] = deque(maxlen=NEWEST_SIGNED if seq < 0 else NEWEST_SINCE)
+        tree = self.tree.copy()
         for row in self.store.rows(seq + 1):
             seq += 1
             if row.seq != seq or row.prev != digest or not _stands_beside_itself(row):
@@ -72,14 +76,33 @@ class History:
             if row.kind not in UNSIGNED:
                 newest.append(seq)
             digest = link(row.prev, row.body)
+            tree.append(digest)
         for signed in newest:
             self._check_signed(signed)
-        self._followed = seq, digest
+        self._followed, self.tree = (seq, digest), tree
 
     def wrote(self, record: Record) -> None:
         """This process wrote the record that follows, by the rules: it need not be followed again."""
         if self._followed == (record.seq - 1, record.prev):
             self._followed = record.seq, record.hash
+            self.last_path = self.tree.next_path()
+            self.tree.append(record.hash)
+
+    def hashes(self, size: int) -> list[bytes]:
+        """Hashes of the first `size` records, linked one to the other: what a tree is made of again.
+
+        Raises:
+            EvidenceError: a record was changed, or there are fewer.
+        """
+        digests, digest = [], GENESIS
+        for seq, row in zip(range(size), self.store.rows(0), strict=False):
+            if row.seq != seq or row.prev != digest:
+                raise _changed(seq)
+            digest = link(row.prev, row.body)
+            digests.append(digest)
+        if len(digests) < size:
+            raise _changed(len(digests))
+        return digests
 
     def _check_signed(self, seq: int) -> None:
         record = self.store.record(seq)

@@ -49,6 +49,15 @@ class StudyPlace:
         return self.schedules / "receipts"
 
     @property
+    def seed_file(self) -> Path:
+        """The seed, once the list is opened."""
+        return self.schedules / "seed.json"
+
+    def share_file(self, person: str) -> Path:
+        """The share of the seed that this person gave, until the list is opened."""
+        return self.schedules / f"share-{person}.json"
+
+    @property
     def log_file(self) -> Path:
         """The log."""
         return self.schedules / "log.sqlite3"

@@ -149,9 +149,21 @@ class KeyFolder:
     # ---- log key, local head, lock ----------------------------------------------------------------------------
 
     def write_log_key(self, secret: bytes) -> bytes:
-        """Keep the log's own signing key (it will sign checkpoints); returns its public half."""
+        """Keep the log's own signing key (it signs checkpoints); returns its public half."""
         write_durably(self.path / "log.key", secret.hex().encode("ascii") + b"\n", mode=0o600)
         return Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+
+    def read_log_key(self) -> Ed25519PrivateKey:
+        """The log's own key, which signs checkpoints. CredentialError when it is not there or no key."""
+        try:
+            text = (self.path / "log.key").read_bytes()
+            return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text.decode("ascii").removesuffix("\n")))
+        except OSError as error:
+            raise CredentialError(
+                "log-key", f"the log's own key cannot be read: {error.strerror}", "Restore keys/ from a backup."
+            ) from error
+        except ValueError as error:
+            raise CredentialError("log-key", "log.key holds no key", "Restore keys/ from a backup.") from error
 
     def read_head(self) -> tuple[int, bytes] | None:
         """(seq, hash) of the last record known here, None when there is no head. EvidenceError when it is no head."""

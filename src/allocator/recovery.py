@@ -18,7 +18,7 @@ from allocator.person import Role, check_signature
 from allocator.study import stratum_label
 
 RECEIPT_KINDS = ("allocated", "late")  # what a receipt can be of
-_PROVED = ("participant", "stratum", "position", "number", "sealing", "arm", "salt")
+PROVED = ("participant", "stratum", "position", "number", "sealing", "arm", "salt")
 _Place = tuple[str, int]  # stratum label, position
 
 
@@ -39,7 +39,7 @@ def original_record(fields: dict[str, Any]) -> Record:
 
 def proved_fields(record: Record) -> dict[str, Any]:
     """What a ``receipt-entered`` record takes over from the receipt's own."""
-    return {name: record.fields[name] for name in _PROVED} | {
+    return {name: record.fields[name] for name in PROVED} | {
         "original": {"prev": record.prev.hex(), "body": record.body.decode("utf-8")}
     }
 
@@ -148,7 +148,7 @@ def check_receipt(case: Case, stratum: sealing.SealedStratum) -> None:
     """A receipt proves itself: signed by a pharmacist of this study, opening its commitment, and not in the log yet."""
     fields, history = case.record.fields, case.history
     original = original_record(fields["original"])
-    if any(fields[name] != original.fields[name] for name in _PROVED):
+    if any(fields[name] != original.fields[name] for name in PROVED):
         raise evidence("receipt", "the record entered says something else than its receipt")
     person = history.person(original.fields["person"])
     if person is None or Role.PHARMACIST not in person.roles or not person.enrolled:

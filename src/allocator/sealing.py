@@ -203,7 +203,22 @@ def seal_stratum(
 
 def schedule_root(strata: tuple[SealedStratum, ...]) -> bytes:
     """RFC 6962 root over all entries' commitments, strata in declared order, positions ascending."""
-    return merkle.root(leaf for stratum in strata for leaf in stratum.leaf_hashes())
+    return merkle.root(schedule_leaves(strata))
+
+
+def schedule_leaves(strata: tuple[SealedStratum, ...]) -> Iterator[bytes]:
+    """Leaf hashes of all entries, in the order of the root."""
+    return (leaf for stratum in strata for leaf in stratum.leaf_hashes())
+
+
+def leaf_index(strata: tuple[SealedStratum, ...], label: str, position: int) -> int:
+    """Where the leaf of an entry stands among all."""
+    before = 0
+    for stratum in strata:
+        if stratum.label == label:
+            return before + position
+        before += len(stratum.entries)
+    raise EvidenceError("sealed-file", "the stratum is not in the sealed schedule", "Run `allocator verify`.")
 
 
 def seal_schedule(

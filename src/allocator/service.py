@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from allocator import allocation, sealing
-from allocator.canonical import canonical_bytes, format_time, parse_time
-from allocator.continuity import ContinuityService
+from allocator.canonical import format_time, parse_time
 from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, parse_form, summary_lines
 from allocator.errors import EvidenceError, InputError, Refused
 from allocator.log import ALLOCATION_KINDS, ATTEMPT_KINDS, Record
 from allocator.person import check_signature
+from allocator.publishing import PublishingService
 from allocator.recovery import original_record
 from allocator.session import reason_detail, require_text
 from allocator.study import Arm, Study, stratum_label
@@ -64,7 +63,7 @@ class Summary:
     confirmed_at: datetime
 
 
-class AllocationService(ContinuityService):
+class AllocationService(PublishingService):
     """The acts of one study in one home."""
 
     # ---- investigator -----------------------------------------------------------------------------------------
@@ -197,15 +196,6 @@ class AllocationService(ContinuityService):
 
         record = self._writer.write(actor, "allocated", build, participant=participant)
         return self._reveal_logged(record)
-
-    def keep_receipt(self, allocation_: Allocation, receipt: Mapping[str, Any]) -> Path:
-        """Write the receipt of an allocation beside the log, once; not synced, for it can be made again. OSError."""
-        fields = allocation_.record.fields
-        self.place.receipts.mkdir(exist_ok=True)
-        path = self.place.receipts / f"{fields['number']:06d}-{fields['participant']}.json"
-        if not path.exists():
-            path.write_bytes(canonical_bytes(dict(receipt)) + b"\n")
-        return path
 
     def late(
         self, actor: Actor, participant: str, event_time: datetime, reason: str, *, told: str | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocator.cli.call import TEST_NOTICE, Call, on_terminal, pass_call, record_json
-from allocator.errors import InputError
+from allocator.errors import AllocatorError, InputError
 from allocator.record_form import CORRECTIONS
 from allocator.text import shown
 
@@ -165,9 +165,10 @@ def show_allocation(
 def keep_receipt(call: Call, service: AllocationService, allocation: Allocation) -> str | None:
     """Keep a receipt beside the log: from it a lost allocation is entered again. It never fails what is recorded."""
     try:
-        return str(service.keep_receipt(allocation, allocation_json(allocation)))
-    except OSError as error:
-        call.warn(f"recorded, but its receipt could not be kept: {error.strerror}")
+        return str(service.keep_receipt(allocation.record))
+    except (OSError, AllocatorError) as error:
+        said = error.message if isinstance(error, AllocatorError) else error.strerror
+        call.warn(f"recorded, but its receipt could not be kept: {said}. It can be made again: `allocator receipt`")
         return None
 
 

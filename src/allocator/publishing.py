@@ -1,0 +1,266 @@
+"""PublishingService: what leaves the building. Checkpoints, receipts, the opening of the list, reviews of the trail.
+
+Nothing here is needed for an allocation; all of it lets somebody else check one without our word (docs/spec.md §16–18).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from allocator import allocation, sealing
+from allocator.canonical import canonical_bytes, format_time, tag
+from allocator.checkpoint import Checkpoint, consistency_text, origin_of, sign_checkpoint, verifier_key
+from allocator.continuity import ContinuityService, SharePaper
+from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.home import write_durably
+from allocator.log import Record
+from allocator.merkle import WholeTree, consistency_proof, inclusion_proof, root
+from allocator.receipt import Receipt, arm_words, file_name
+from allocator.seed import Seed, check_opening
+from allocator.session import require_text
+from allocator.study import stratum_label
+from allocator.writer import Actor, Draft
+
+CERTIFICATE_FORMAT = "allocator-certificate/1"
+CERTIFICATE_MEANING = "I certify that this export is a true copy of the study's log and files at this time."
+
+
+class PublishingService(ContinuityService):
+    """Evidence for those who trust neither us nor our program."""
+
+    _schedule_tree: tuple[bytes, WholeTree] | None = None  # by the root; made from sealed.json, never read from a disk
+
+    # ---- checkpoints --------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The log's signed head, of all its records. EvidenceError for a log that is behind its head, or changed.
+
+        A log must never sign two heads that do not follow from each other (C2SP tlog-checkpoint).
+        """
+        self._writer.check_head()
+        self.history.follow()
+        return self._signed_head(self.history.tree.size, self.history.tree.root())
+
+    def verifier_key(self) -> str:
+        """The log's public key as readers of signed notes take it."""
+        return verifier_key(self._origin(), self._log_public_key())
+
+    def consistency(self, older: Checkpoint) -> str:
+        """A new checkpoint, with the proof that the log of the older one is its beginning.
+
+        Raises:
+            EvidenceError: it is not: the older one is of another log, or this log lost or changed records.
+        """
+        newer = self.checkpoint()
+        leaves = self.history.hashes(newer.size)
+        if older.origin != newer.origin or older.size > newer.size or root(leaves[: older.size]) != older.root:
+            raise EvidenceError(
+                "checkpoint",
+                f"this log does not begin with the {older.size} records of that checkpoint",
+                "It is another log, or this one lost or changed records. Run `allocator verify --checkpoint FILE`.",
+            )
+        return consistency_text(older.size, consistency_proof(leaves, older.size), newer)
+
+    def _signed_head(self, size: int, root_: bytes) -> Checkpoint:
+        key, public = self._keys.read_log_key(), self._log_public_key()
+        if key.public_key().public_bytes_raw() != public:
+            raise CredentialError("log-key", "log.key is not the key named in record 0", "Restore keys/ from a backup.")
+        return sign_checkpoint(self._origin(), size, root_, key, public)
+
+    def _opening(self) -> Record:
+        if (opening := self.history.opening) is None:
+            raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
+        return opening
+
+    def _origin(self) -> str:
+        return origin_of(self.study.id, self._opening().hash)
+
+    def _log_public_key(self) -> bytes:
+        return bytes.fromhex(self._opening().fields["log_key"])
+
+    # ---- receipts -----------------------------------------------------------------------------------------------
+
+    def receipt(self, record: Record) -> Receipt:
+        """The receipt of an allocation: the same bytes whenever it is made.
+
+        Its checkpoint ends with its own record, so whoever has just written that record has the proof at hand.
+        """
+        size = record.seq + 1
+        if self.history.tree.size == size:
+            proof, head = self.history.last_path, self.history.tree.root()
+        else:
+            leaves = self.history.hashes(size)
+            proof, head = inclusion_proof(leaves, record.seq), root(leaves)
+        fields, opening = record.fields, self._opening()
+        person, sealed = self.history.person(fields["person"]), self._required_sealed()
+        if person is None:
+            raise EvidenceError("person", f"{fields['person']} is no person of this log", "Run `allocator verify`.")
+        index = sealing.leaf_index(sealed.strata, stratum_label(fields["stratum"]), fields["position"])
+        return Receipt(
+            record=record,
+            sign_key=person.sign_key,
+            fingerprint=self.study.fingerprint,
+            first=opening.hash,
+            log_key=self._log_public_key(),
+            root=sealed.root,
+            path=tuple(self._tree_of(sealed).path(index)),
+            arm=arm_words(self.study.arms[fields["arm"]]),
+            copy=None,
+            proof=tuple(proof),
+            checkpoint=self._signed_head(size, head),
+        )
+
+    def _tree_of(self, sealed: sealing.SealedSchedule) -> WholeTree:
+        if self._schedule_tree is None or self._schedule_tree[0] != sealed.root:
+            self._schedule_tree = sealed.root, WholeTree(sealing.schedule_leaves(sealed.strata))
+        return self._schedule_tree[1]
+
+    def keep_receipt(self, record: Record) -> Path:
+        """Write the receipt of an allocation beside the log, once; not synced, for it can be made again.
+
+        Raises:
+            OSError, AllocatorError: it could not be made or written; the allocation stands.
+        """
+        path = self.place.receipts / file_name(record)
+        if not path.exists():
+            self.place.receipts.mkdir(exist_ok=True)
+            path.write_bytes(self.receipt(record).to_bytes())
+        return path
+
+    def copy_receipt(self, actor: Actor, participant: str) -> Receipt:
+        """A participant's receipt made again, marked as a copy and recorded (A10)."""
+
+        def build(_: datetime) -> Draft:
+            record = self.history.allocation(participant)
+            if record is None:
+                raise Refused("not-allocated", f"{participant} has no allocation", "Look with `allocator show`.")
+            return Draft(kind="receipt-copied", fields={"participant": participant, "allocation": record.seq})
+
+        copied = self._writer.write(actor, "receipt-copied", build, participant=participant)
+        record = self.history.store.record(copied.fields["allocation"])
+        if record is None:
+            raise RuntimeError("a receipt of no record")
+        return self.receipt(record).as_copy(copied)
+
+    # ---- the opening of the list --------------------------------------------------------------------------------
+
+    def open_list(self, actor: Actor, paper: SharePaper | None = None) -> tuple[Record, Seed | None]:
+        """Give one's share of the seed; with the last share the list is drawn again and compared (U05, C06).
+
+        Args:
+            actor: a holder of a share, in a study that is closed.
+            paper: the paper copy of the own share, where the sealed one cannot be opened any more.
+
+        Returns:
+            The record, and the seed once it is disclosed; None while the other share is missing.
+
+        Raises:
+            Refused: not closed, or no holder.
+            EvidenceError: the list drawn again is not the sealed one; nothing is disclosed.
+        """
+        seeds: list[Seed] = []
+
+        def build(_: datetime) -> Draft:
+            newest = self.history.sealing
+            allocation.check_state("opened", self.history.state)
+            if newest is None:
+                raise Refused("not-sealed", "no list was sealed")
+            holders = newest.fields["holders"]
+            if actor.person not in holders:
+                raise Refused(
+                    "no-share",
+                    f"{actor.person} holds no share of the seed of this list",
+                    f"Its shares are held by {' and '.join(holders)}.",
+                )
+            own = paper or self._own_share(actor)
+            papers = {person: self._given_share(person, newest) for person in holders if person != actor.person}
+            self._check_share(own, holders.index(actor.person), newest)
+            if None in papers.values():
+                data = own.to_bytes()
+                write_durably(self.place.share_file(actor.person), data, mode=0o600)
+                fields = {"sealing": own.sealing, "share_digest": hashlib.sha256(data).hexdigest()}
+                return Draft(kind="share-given", fields=fields)
+            shares = [own if person == actor.person else papers[person] for person in holders]
+            seed = self._disclosed([share for share in shares if share is not None], newest)
+            seeds.append(seed)
+            write_durably(self.place.seed_file, seed.to_bytes(), mode=0o644)
+            digest = hashlib.sha256(seed.to_bytes()).hexdigest()
+            return Draft(
+                kind="opened",
+                fields={"sealing": seed.sealing, "root": newest.fields["root"], "seed_digest": digest},
+            )
+
+        self.check_may(actor, "opened")
+        record = self._writer.write(actor, "opened", build)
+        return record, seeds[-1] if seeds else None
+
+    def _given_share(self, person: str, newest: Record) -> SharePaper | None:
+        """The share that another holder gave, held to their record; None when they have given none."""
+        given = [
+            r for r in self.history.store.records(("share-given",), since=newest.seq) if r.fields["person"] == person
+        ]
+        if not given:
+            return None
+        try:
+            data = self.place.share_file(person).read_bytes()
+        except OSError as error:
+            raise EvidenceError(
+                "share-file", f"the share that {person} gave cannot be read: {error.strerror}", "They give it again."
+            ) from error
+        if hashlib.sha256(data).hexdigest() not in [record.fields["share_digest"] for record in given]:
+            raise EvidenceError("share-file", f"the share that {person} gave was changed", "They give it again.")
+        return SharePaper.from_bytes(data)
+
+    def _check_share(self, own: SharePaper, index: int, newest: Record) -> None:
+        committed = sealing.seed_commitment(bytes.fromhex(own.share)).hex()
+        if (own.sealing, committed) != (newest.fields["sealing"], newest.fields["seed_commitments"][index]):
+            raise EvidenceError("share", "this is not the share committed to", "Give your own share of this list.")
+
+    def _disclosed(self, shares: list[SharePaper], newest: Record) -> Seed:
+        own = shares[0]
+        if any((share.design, share.salt) != (own.design, own.salt) for share in shares):
+            raise EvidenceError("shares", "the two shares state different designs", "Are both of this sealing?")
+        seed = Seed(
+            study=self.study.id,
+            sealing=newest.fields["sealing"],
+            shares=tuple(share.share for share in shares),
+            design=own.design,
+            salt=own.salt,
+        )
+        check_opening(seed, self.study, newest, self._required_sealed())
+        return seed
+
+    # ---- reviews and exports ------------------------------------------------------------------------------------
+
+    def review(self, actor: Actor, since: datetime, until: datetime, findings: str) -> Record:
+        """That the trail of a period was reviewed, with what was found (L08)."""
+        require_text("findings", findings)
+        if since > until:
+            raise InputError("period", "the period ends before it begins", "Give --from and --to in this order.")
+
+        def build(_: datetime) -> Draft:
+            fields = {"since": format_time(since), "until": format_time(until)}
+            return Draft(kind="reviewed", fields=fields, details={"findings": findings})
+
+        return self._writer.write(actor, "reviewed", build)
+
+    def record_export(self, actor: Actor, scope: str) -> Record:
+        """That an export is made: written first, so that it stands in the export itself (L06)."""
+        return self._writer.write(actor, "exported", lambda _: Draft(kind="exported", fields={"scope": scope}))
+
+    def certificate(self, actor: Actor, exported: Record, manifest: bytes) -> bytes:
+        """The signed statement that the files of a manifest are a true copy (R01; spec §18.3)."""
+        fields: dict[str, Any] = {
+            "format": CERTIFICATE_FORMAT,
+            "study": self.study.id,
+            "manifest": hashlib.sha256(manifest).hexdigest(),
+            "person": actor.person,
+            "role": exported.fields["role"],
+            "time": format_time(max(self._clock(), exported.time)),
+            "meaning": CERTIFICATE_MEANING,
+        }
+        signature = actor.keys.signing.sign(tag("certificate") + canonical_bytes(fields))
+        return canonical_bytes({**fields, "signature": signature.hex()})
