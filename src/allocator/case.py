@@ -40,7 +40,8 @@ class Case:
     """One record with all that its rules look at; `history` ends just before it.
 
     `sealed` is the sealed schedule the log's newest ``generated`` record names; None when there is none, or when it
-    could not be read (the verifier reports that on its own).
+    could not be read (the verifier reports that on its own). `withheld`: the private details are not given, as in an
+    export without them: then they are not held to their commitments, and no answers are judged (docs/spec.md §18.4).
     """
 
     study: Study
@@ -48,6 +49,7 @@ class Case:
     sealed: sealing.SealedSchedule | None
     record: Record
     details: Mapping[str, Detail]
+    withheld: bool = False
     check_signature: SignatureCheck = check_signature
     check_answers: AnswersCheck = check_answers
 

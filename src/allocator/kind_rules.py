@@ -146,7 +146,7 @@ def _attempt(case: Case) -> None:
 def _confirmed(case: Case) -> None:
     """The answers are judged again, and the lowest free position is the one bound."""
     _attempt(case)
-    case.check_answers(case.study, _answers(case), case.record.time, True)
+    _judge_again(case, qualify=True)
     fields = case.record.fields
     stratum = _sealed_stratum(case)
     expected = case.history.lowest_free(
@@ -166,13 +166,15 @@ def _confirmed(case: Case) -> None:
 
 def _screen_failed(case: Case) -> None:
     _attempt(case)
-    case.check_answers(case.study, _answers(case), case.record.time, False)
+    _judge_again(case, qualify=False)
 
 
-def _answers(case: Case) -> str:
+def _judge_again(case: Case, *, qualify: bool) -> None:
+    if case.withheld:
+        return
     if "answers" not in case.details:
         raise evidence("details", "the answers are not there to be judged again")
-    return case.details["answers"].value
+    case.check_answers(case.study, case.details["answers"].value, case.record.time, qualify)
 
 
 def _withdrawn(case: Case) -> None:

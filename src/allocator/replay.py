@@ -83,10 +83,16 @@ class Replay:
     """Replays rows into a store of its own, one rule after another; one use."""
 
     def __init__(
-        self, *, study: Study, store: MemoryStore, sealed_files: tuple[bytes, ...], submit: Submit | None
+        self,
+        *,
+        study: Study,
+        store: MemoryStore,
+        sealed_files: tuple[bytes, ...],
+        submit: Submit | None,
+        withheld: bool = False,
     ) -> None:
         self._study, self._store, self._history = study, store, History(store)
-        self._sealed_files = sealed_files
+        self._sealed_files, self._withheld = sealed_files, withheld
         self._sealed: sealing.SealedSchedule | None = None
         self._findings: list[Finding] = []
         self._signatures = _Deferred("16 signature", bad_signatures, submit) if submit else None
@@ -150,6 +156,7 @@ class Replay:
             sealed=self._sealed,
             record=record,
             details=row.details,
+            withheld=self._withheld,
             check_signature=partial(self._signatures.put, record.seq) if self._signatures else check_signature,
             check_answers=self._later_answers(record.seq),
         )
