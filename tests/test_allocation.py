@@ -142,8 +142,9 @@ def test_who_is_allocated_is_never_allocated_again() -> None:
 # ---- states ---------------------------------------------------------------------------------------------------------
 
 # which kinds are possible in which state, by hand
-LOOKS = ("shown-again", "looked-up", "unblinded")
-BESIDE = ("corrected", "reassignment-proposed", "reassigned", "share-copied", "resealed")
+LOOKS = ("shown-again", "looked-up", "unblinded", "receipt-copied")
+CORRECTIONS = ("corrected", "reassignment-proposed", "reassigned")
+BESIDE = (*CORRECTIONS, "share-copied", "resealed")
 POSSIBLE = {
     "open": {"decided", "generated"},
     "sealed": {"share-copied", "resealed", "decided", "generated", "granted", "activated"},
@@ -161,7 +162,8 @@ POSSIBLE = {
         *BESIDE,
     },
     "paused": {"decided", "granted", "resumed", "closed", *LOOKS, *BESIDE},
-    "closed": {*LOOKS, *BESIDE},
+    "closed": {*LOOKS, *BESIDE, "share-given", "opened"},
+    "opened": {*LOOKS, *CORRECTIONS},
     "recovering": {*LOOKS, "receipt-entered", "recovered"},
 }
 ALWAYS = {
@@ -177,6 +179,8 @@ ALWAYS = {
     "log-read",
     "refused",
     "attempt-failed",
+    "exported",
+    "reviewed",
 }
 
 

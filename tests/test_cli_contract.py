@@ -336,7 +336,7 @@ RESULTS: list[tuple[str, str, int, dict[str, Any]]] = [
     ("used", "--as PH reveal P-002 --retype P-002", 0,
      {**ALLOCATION, "participant": "P-002", "number": 2, "repeated": False}),
     ("used", "--as PH reveal P-001 --retype P-001", 0,
-     {**ALLOCATION, "repeated": True, "receipt": re.compile(r".*/receipts/000001-P-001\.json")}),
+     {**ALLOCATION, "repeated": True, "receipt": re.compile(r".*/receipts/000001-P-001\.tlog-proof")}),
     ("used", "--as PH show P-001", 0, {**ALLOCATION, "state": "allocated", "history": [dict]}),
     ("used", "show P-101", 0, {"participant": "P-101", "state": "refused"}),
     ("used", "--as PH late P-002 --time {now} --reason 'power cut'", 0,

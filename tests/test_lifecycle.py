@@ -27,8 +27,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from allocator.envelope import context, open_sealed, unpadded
 from allocator.errors import AllocatorError, EvidenceError, Refused
 from allocator.log import KINDS
+from allocator.receipt import check_receipt, parse_receipt
 from allocator.schedule import generate_schedule
 from allocator.sealing import SealedSchedule
+from allocator.seed import draw_again
 from allocator.service import Allocation
 from allocator.study import stratum_label
 from attacks import judged
@@ -67,6 +69,10 @@ MAY = {
     "looked-up": "IN IN2 PH PH2",
     "unblinded": "IN IN2 PH PH2",
     "corrected": "IN IN2 PH PH2 SP SP2",
+    "receipt-copied": "AU NN PH PH2",
+    "opened": "CU ST ST2",
+    "exported": "AU NN SP SP2",
+    "reviewed": "AU NN",
 }
 # tests/test_way_back.py and the simulation live through these
 WAY_BACK = {
@@ -150,6 +156,7 @@ class Life(RuleBasedStateMachine):
         self.study, self.clock = self.trial.service.study, self.trial.clock
         self.people = dict.fromkeys(("SP", "ST", "CU", "IN", "PH", "AU"), "active")
         self.state, self.decided, self.granted, self.holder = "open", False, set[str](), ""
+        self.shares: set[str] = set()  # who gave theirs
         self.attempts: dict[str, Attempted] = {}
         self.given: dict[str, Given] = {}
         self.lists: dict[str, list[str]] = {}
@@ -477,6 +484,46 @@ class Life(RuleBasedStateMachine):
         ):
             self.act("participant", act)
 
+    # ---- evidence ----------------------------------------------------------------------------------------------
+
+    def copy_receipt(self, by: str, participant: str) -> None:
+        """A receipt made again holds by itself, and is of the participant's own allocation."""
+        given = self.given.get(participant)
+        fault = self.role_fault(self.by(by), "receipt-copied") or ("" if given else "not-allocated")
+        receipt = self.act(fault, lambda: self.trial.service.copy_receipt(self.actor(by), participant), participant)
+        if receipt:
+            assert given and receipt.record.fields["number"] == given.number
+            assert (receipt.arm["code"], receipt.copy["seq"]) == (given.arm, self.trial.last.seq)
+            check_receipt(parse_receipt(receipt.to_bytes()))
+
+    def export(self, by: str) -> None:
+        """That an export is made is recorded, in any state."""
+        fault = self.role_fault(self.by(by), "exported")
+        self.act(fault, lambda: self.trial.service.record_export(self.actor(by), "evidence"))
+
+    def review(self, by: str) -> None:
+        """The trail up to now, by an auditor, in any state."""
+        start, now = self.trial.records[0].time, self.now
+        fault = self.role_fault(self.by(by), "reviewed")
+        self.act(fault, lambda: self.trial.service.review(self.actor(by), start, now, "nothing amiss"))
+
+    def open_list(self, by: str) -> None:
+        """Two people open the list after the close, each by their own share; what is disclosed draws the list."""
+        fault = self.role_fault(self.by(by), "opened") or self.state_fault("closed")
+        fault = fault or ("" if by in (self.holder, "CU") else "no-share")
+        done = self.act(fault, lambda: self.trial.service.open_list(self.actor(by)))
+        if not done:
+            return
+        self.shares.add(by)
+        if len(self.shares) < 2:
+            assert (done[0].kind, done[1]) == ("share-given", None)
+            return
+        assert done[0].kind == "opened"
+        self.state = "opened"
+        drawn = draw_again(done[1], self.study, self.trial.service.history.sealing)
+        codes = [arm.code for arm in self.study.arms]
+        assert self.lists == {stratum.label: [codes[arm] for arm in stratum.arms] for stratum in drawn.strata}
+
     # ---- time and processes ------------------------------------------------------------------------------------
 
     @rule(delta=st.sampled_from([{"minutes": 7}, {"hours": 24}, {"hours": 24}, {"hours": 48, "milliseconds": 1}]))
@@ -541,6 +588,20 @@ class Life(RuleBasedStateMachine):
         """By anybody; resumed by the sponsor."""
         self.stop(by, "paused")
         self.stop("SP" if again else by, "resumed")
+
+    @rule(data=st.data(), what=st.sampled_from(["copy", "copy", "export", "review", "close", "open", "open"]))
+    def somebody_wants_evidence(self, data: st.DataObject, what: str) -> None:
+        """Receipts, exports and reviews at any time; the list when the study is closed."""
+        if what == "copy":
+            self.copy_receipt(data.draw(st.sampled_from(["PH", "AU", "PH2", "IN"])), data.draw(participants))
+        elif what == "export":
+            self.export(data.draw(st.sampled_from(["AU", "SP", "PH"])))
+        elif what == "review":
+            self.review(data.draw(st.sampled_from(["AU", "NN", "SP"])))
+        elif what == "close" and len(self.given) >= 2:
+            self.close("SP")
+        else:
+            self.open_list(data.draw(st.sampled_from(["ST", "ST", "CU", "CU", "ST2", "SP"])))
 
     @rule(participant=participants, site=sites)
     def a_participant_comes(self, participant: str, site: str) -> None:
@@ -663,6 +724,12 @@ def test_a_life_that_meets_every_limit(kind: type[Life]) -> None:
         life.close("SP")
         life.reveal("PH", "P-003", "same")
         life.confirm("IN", "P-005", "A", True, "plain")
+        for person in ("ST", "ST", "SP", "CU", "CU"):  # one's share twice is one share; opened, it is not opened again
+            life.open_list(person)
+        assert life.state == "opened"
+        life.confirm("IN", "P-005", "A", True, "plain")
+        life.reveal("PH", "P-003", "same")
+        life.copy_receipt("AU", "P-003")
         life.another_process_goes_on()
         life.the_log_holds()
         life.each_participant_has_one_allocation_and_each_position_one_participant()
@@ -673,6 +740,6 @@ def test_a_life_that_meets_every_limit(kind: type[Life]) -> None:
 
 def test_the_model_knows_every_kind_of_act() -> None:
     unsigned_or_own = {"study-opened", "attempt-failed", "refused", "person-enrolled", "passphrase-changed"}
-    derived = {"screen-failed", "shown-again"}
+    derived = {"screen-failed", "shown-again", "share-given"}
     elsewhere = {"log-read", "clock-jump", *WAY_BACK}  # the second: counted where the clock is set back
     assert MAY.keys() <= KINDS.keys() and {*KINDS} - {*MAY} - unsigned_or_own - derived <= elsewhere

@@ -92,6 +92,11 @@ GOOD: dict[str, Any] = {
     "reserved": [{"stratum": {"site": "A"}, "position": 3, "participant": None}],
     "allocated": 3,
     "clock": "2026-11-20T01:30:00.000Z",
+    "share_digest": DIGEST,
+    "seed_digest": DIGEST,
+    "scope": "evidence",
+    "since": "2026-11-20T01:30:00.000Z",
+    "until": "2026-11-20T01:30:00.000Z",
 }
 FOREIGN: list[Any] = [True, 1.5, -1, 2**32, {}, [1], {"x": 1}, "", "x" * 501, "\u00e9 ", ["", 1]]
 BAD_ATTEMPTS: list[Any] = [

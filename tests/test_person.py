@@ -62,6 +62,11 @@ TABLE = {
     "restored": "S",
     "receipt-entered": "ST",
     "recovered": "T",
+    "receipt-copied": "PA",
+    "share-given": "TC",
+    "opened": "TC",
+    "exported": "SA",
+    "reviewed": "A",
     "clock-set": "S",
     "refused": "STCIPA",
 }
