@@ -36,7 +36,8 @@ MAX_MANIFEST = 1 << 22
 _CHUNK = 1 << 20
 _KEY_FILE = re.compile(r"(?:log\.key|[A-Za-z0-9._-]{1,40}\.json)", re.ASCII)
 _RECEIPT = re.compile(r"[A-Za-z0-9._-]{1,120}", re.ASCII)
-_SCHEDULE_FILES = ("study.toml", "registry.json", "sealed.json", "sealed.json.next", "log.sqlite3")
+_SCHEDULE_FILES = ("study.toml", "registry.json", "sealed.json", "sealed.json.next", "log.sqlite3", "seed.json")
+_SHARE = re.compile(r"share-[A-Za-z0-9._-]{1,40}\.json", re.ASCII)
 _FIELDS = {"format", "study", "time", "program", "records", "head", "files"}
 
 
@@ -179,6 +180,7 @@ def _sources(place: StudyPlace) -> Iterator[Path]:
     for name in _SCHEDULE_FILES:
         if (place.schedules / name).is_file():
             yield place.schedules / name
+    yield from (path for path in sorted(place.schedules.iterdir()) if _SHARE.fullmatch(path.name) and path.is_file())
     receipts = place.receipts.iterdir() if place.receipts.is_dir() else iter(())
     yield from (path for path in sorted(receipts) if _RECEIPT.fullmatch(path.name) and path.is_file())
     yield from (path for path in sorted(place.keys.iterdir()) if _KEY_FILE.fullmatch(path.name) and path.is_file())
@@ -214,8 +216,13 @@ def _write_tar(stream: BinaryIO, manifest: Manifest, copies: dict[str, Path]) ->
 
 def _entry(path: str, size: int, moment: datetime) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(path)
-    entry.size, entry.mtime, entry.mode = size, int(moment.timestamp()), 0o600 if path.startswith("keys/") else 0o644
+    entry.size, entry.mtime, entry.mode = size, int(moment.timestamp()), _mode(path)
     return entry
+
+
+def _mode(path: str) -> int:
+    """Keys, and a share of the seed, are for their owner only."""
+    return 0o600 if path.startswith("keys/") or "/share-" in path else 0o644
 
 
 def read_backup(file: Path) -> Manifest:
@@ -240,7 +247,7 @@ def unpack(file: Path, folder: Path) -> Manifest:
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 with target.open("xb") as copy:
-                    os.fchmod(copy.fileno(), 0o600 if path.startswith("keys/") else 0o644)
+                    os.fchmod(copy.fileno(), _mode(path))
                     shutil.copyfileobj(stream, copy, _CHUNK)
                     copy.flush()
                     os.fsync(copy.fileno())
@@ -288,7 +295,7 @@ def _has_a_place(path: str, study: str) -> bool:
         return False
     if len(parts) == 4:
         return parts[2] == "receipts" and _RECEIPT.fullmatch(parts[3]) is not None and parts[3] not in (".", "..")
-    return parts[2] in _SCHEDULE_FILES
+    return parts[2] in _SCHEDULE_FILES or _SHARE.fullmatch(parts[2]) is not None
 
 
 def _digest(path: Path) -> str:

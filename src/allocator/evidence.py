@@ -65,14 +65,20 @@ def place_of(path: Path, study: str | None) -> StudyPlace:
 
 
 @contextmanager
-def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Iterator[Evidence]:
-    """The evidence of a study; rows are read while the context lasts."""
+def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **given: Any) -> Iterator[Evidence]:
+    """The evidence of a study in a home; rows are read while the context lasts.
+
+    Args:
+        place: where it lies.
+        given_heads: hashes of records known from elsewhere.
+        given: `given_checkpoints`, `given_receipts`, `given_trails` of `Evidence`.
+    """
     with tempfile.TemporaryDirectory(prefix="allocator-verify-") as folder:
         with _no_writer(place):
             findings = _file_findings(place)
             study, study_findings = _read_study(place)
             sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
-            registry = _contents(findings, place.registry_file)
+            registry, seed = _contents(findings, place.registry_file), _contents(findings, place.seed_file)
             head, head_findings = _read_head(place)
             copy, copy_findings = _copy_log(place.log_file, Path(folder))
         connection, database_findings = _open_copy(copy) if copy else (None, copy_findings)
@@ -85,6 +91,8 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = ()) -> Ite
                 registry=registry[0] if registry else None,
                 local_head=head,
                 given_heads=given_heads,
+                seed=seed[0] if seed else None,
+                **given,
                 readable=connection is not None,
                 row_count=_row_count(connection),
                 findings=tuple(findings),
@@ -114,7 +122,7 @@ def _no_writer(place: StudyPlace) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
     """A regular file and no symbolic link."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
@@ -132,7 +140,7 @@ def _is_link(path: Path) -> bool:
 def _read_head(place: StudyPlace) -> tuple[tuple[int, bytes] | None, list[Finding]]:
     """The local head; none for a reader who may not look into keys/, as for a home without one."""
     path = place.keys / "head"
-    if os.path.lexists(path) and not _is_file(path):
+    if os.path.lexists(path) and not is_file(path):
         return None, [Finding(check="21 local head", message="keys/<study>/head is no regular file")]
     try:
         return KeyFolder(place.keys).read_head(), []
@@ -153,7 +161,7 @@ def _contents(findings: list[Finding], *paths: Path) -> tuple[bytes, ...]:
     contents = []
     for path in paths:
         try:
-            if _is_file(path):
+            if is_file(path):
                 contents.append(path.read_bytes())
         except OSError as error:
             findings.append(_finding("01 files", f"{path.name} cannot be read: {error.strerror}"))
@@ -163,13 +171,14 @@ def _contents(findings: list[Finding], *paths: Path) -> tuple[bytes, ...]:
 def _file_findings(place: StudyPlace) -> list[Finding]:
     findings = []
     folders = (place.home, place.schedules.parent, place.keys.parent, place.schedules, place.keys)
-    files = (place.log_file, place.study_file, place.sealed_file, place.registry_file, place.keys / "head")
+    files = [place.log_file, place.study_file, place.sealed_file, place.registry_file, place.seed_file]
+    files.append(place.keys / "head")
     beside = [place.log_file.with_name(place.log_file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
     for path in (*folders, *files, beside[0]):
         if _is_link(path):
             findings.append(_finding("01 files", f"{shown(path.name)} is a symbolic link"))
     for path in (place.log_file, place.study_file):
-        if not _is_file(path) and not _is_link(path):
+        if not is_file(path) and not _is_link(path):
             findings.append(_finding("01 files", f"{path.name} is not there"))
     for path in beside[1:]:
         if os.path.lexists(path):
@@ -191,7 +200,7 @@ def _read_study(place: StudyPlace) -> tuple[Study | None, list[Finding]]:
 
 def _copy_log(log: Path, folder: Path) -> tuple[Path | None, list[Finding]]:
     """A copy of the log with its journal, None when it is no regular file (which check 01 says) or cannot be read."""
-    if not _is_file(log):
+    if not is_file(log):
         return None, []
     journal = log.with_name(log.name + "-journal")
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
@@ -147,15 +147,13 @@ class History:
         if newest is None:
             return {}
         if newest.hash != self._people_at:
-            self._people = {}
-            for record in self.store.records(PERSON_KINDS):
-                try:
-                    person = _apply(self._people, record)
-                except (KeyError, ValueError) as error:  # a record that no rule would have let pass
-                    raise _changed(record.seq) from error
-                self._people[person.id] = person
+            self._people = _people_of(self.store.records(PERSON_KINDS))
             self._people_at = newest.hash
         return self._people
+
+    def people_until(self, moment: datetime) -> dict[str, Person]:
+        """Everybody added until a time, as they were then."""
+        return _people_of(record for record in self.store.records(PERSON_KINDS) if record.time <= moment)
 
     def person(self, person_id: str) -> Person | None:
         """A person by id, or None."""
@@ -317,6 +315,18 @@ class History:
             and (attempt := self.latest_attempt(participant)) is not None
             and attempt.holds(now, hours)
         )
+
+
+def _people_of(records: Iterable[Record]) -> dict[str, Person]:
+    """Everybody whom these records are about, as they leave them."""
+    people: dict[str, Person] = {}
+    for record in records:
+        try:
+            person = _apply(people, record)
+        except (KeyError, ValueError) as error:  # a record that no rule would have let pass
+            raise _changed(record.seq) from error
+        people[person.id] = person
+    return people
 
 
 def _apply(people: dict[str, Person], record: Record) -> Person:

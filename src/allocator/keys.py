@@ -185,10 +185,9 @@ class KeyFolder:
 
     def write_head(self, seq: int, digest: bytes) -> None:
         """Overwrite the head in place and wait until it is durable. OSError when it cannot be."""
-        line = f"{seq:>10} {digest.hex()}".ljust(_HEAD_BYTES - 1) + "\n"
         descriptor = os.open(self.path / "head", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
-            os.pwrite(descriptor, line.encode("ascii"), 0)
+            os.pwrite(descriptor, head_line(seq, digest), 0)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
@@ -229,6 +228,11 @@ class KeyFolder:
             raise CredentialError(
                 "key-file", f"the key file of {person} cannot be read", "Restore keys/ from a backup."
             ) from error
+
+
+def head_line(seq: int, digest: bytes) -> bytes:
+    """The content of a head file (docs/spec.md §13.4)."""
+    return (f"{seq:>10} {digest.hex()}".ljust(_HEAD_BYTES - 1) + "\n").encode("ascii")
 
 
 def wait_in_line(folder: Path, descriptor: int, how: int, seconds: float) -> bool:

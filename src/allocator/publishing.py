@@ -6,15 +6,17 @@ Nothing here is needed for an allocation; all of it lets somebody else check one
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from allocator import allocation, sealing
-from allocator.canonical import canonical_bytes, format_time, tag
+from allocator.canonical import format_time
 from allocator.checkpoint import Checkpoint, consistency_text, origin_of, sign_checkpoint, verifier_key
 from allocator.continuity import ContinuityService, SharePaper
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.export import certificate_bytes
 from allocator.home import write_durably
 from allocator.log import Record
 from allocator.merkle import WholeTree, consistency_proof, inclusion_proof, root
@@ -23,9 +25,6 @@ from allocator.seed import Seed, check_opening
 from allocator.session import require_text
 from allocator.study import stratum_label
 from allocator.writer import Actor, Draft
-
-CERTIFICATE_FORMAT = "allocator-certificate/1"
-CERTIFICATE_MEANING = "I certify that this export is a true copy of the study's log and files at this time."
 
 
 class PublishingService(ContinuityService):
@@ -42,7 +41,7 @@ class PublishingService(ContinuityService):
         """
         self._writer.check_head()
         self.history.follow()
-        return self._signed_head(self.history.tree.size, self.history.tree.root())
+        return self.signed_head(self.history.tree.size, self.history.tree.root())
 
     def verifier_key(self) -> str:
         """The log's public key as readers of signed notes take it."""
@@ -64,7 +63,8 @@ class PublishingService(ContinuityService):
             )
         return consistency_text(older.size, consistency_proof(leaves, older.size), newer)
 
-    def _signed_head(self, size: int, root_: bytes) -> Checkpoint:
+    def signed_head(self, size: int, root_: bytes) -> Checkpoint:
+        """A checkpoint of the first records. CredentialError when log.key is not the key named in record 0."""
         key, public = self._keys.read_log_key(), self._log_public_key()
         if key.public_key().public_bytes_raw() != public:
             raise CredentialError("log-key", "log.key is not the key named in record 0", "Restore keys/ from a backup.")
@@ -110,7 +110,7 @@ class PublishingService(ContinuityService):
             arm=arm_words(self.study.arms[fields["arm"]]),
             copy=None,
             proof=tuple(proof),
-            checkpoint=self._signed_head(size, head),
+            checkpoint=self.signed_head(size, head),
         )
 
     def _tree_of(self, sealed: sealing.SealedSchedule) -> WholeTree:
@@ -247,20 +247,22 @@ class PublishingService(ContinuityService):
 
         return self._writer.write(actor, "reviewed", build)
 
-    def record_export(self, actor: Actor, scope: str) -> Record:
-        """That an export is made: written first, so that it stands in the export itself (L06)."""
-        return self._writer.write(actor, "exported", lambda _: Draft(kind="exported", fields={"scope": scope}))
+    @contextmanager
+    def exporting(self, actor: Actor, scope: str) -> Iterator[Record]:
+        """Record that an export is made, first, so that it stands in the export itself (L06).
+
+        Nobody else writes until the context is left.
+        """
+        draft = Draft(kind="exported", fields={"scope": scope})
+        with self._writer.writing(actor, "exported", lambda _: draft) as record:
+            yield record
 
     def certificate(self, actor: Actor, exported: Record, manifest: bytes) -> bytes:
         """The signed statement that the files of a manifest are a true copy (R01; spec §18.3)."""
-        fields: dict[str, Any] = {
-            "format": CERTIFICATE_FORMAT,
-            "study": self.study.id,
-            "manifest": hashlib.sha256(manifest).hexdigest(),
-            "person": actor.person,
-            "role": exported.fields["role"],
-            "time": format_time(max(self._clock(), exported.time)),
-            "meaning": CERTIFICATE_MEANING,
-        }
-        signature = actor.keys.signing.sign(tag("certificate") + canonical_bytes(fields))
-        return canonical_bytes({**fields, "signature": signature.hex()})
+        return certificate_bytes(
+            study=self.study.id,
+            manifest=manifest,
+            exported=exported,
+            time=format_time(max(self._clock(), exported.time)),
+            sign=actor.keys.signing.sign,
+        )

@@ -6,7 +6,8 @@ Whatever a hostile log holds becomes a finding, never an error (docs/spec.md §1
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,16 +15,18 @@ from typing import Any
 from allocator import sealing
 from allocator.canonical import CanonicalError
 from allocator.case import AnswersCheck, Case, check_answers
-from allocator.errors import AllocatorError, EvidenceError
+from allocator.errors import AllocatorError, EvidenceError, StorageError
+from allocator.first_findings import FirstFindings
 from allocator.history import History
 from allocator.log import SEALING_KINDS, Record, RecordError, parse_record
-from allocator.memory_store import MemoryStore
 from allocator.person import check_signature
 from allocator.rules import RULES
+from allocator.store import Store
 from allocator.study import Study
 from allocator.verdict import Finding, Row
 
-BATCH = 512  # signatures handed over at a time
+BATCH, BATCH_BYTES = 512, 1 << 20  # jobs handed over at a time, whichever is reached first
+BACKLOG = 8  # batches of a kind that may wait for other processes: what they need of memory does not grow with the log
 SignatureJob = tuple[bytes, str, bytes, bytes]  # public key, signature, prev, unsigned body
 AnswersJob = tuple[str, datetime, bool]  # answers, time of the record, whether it says that they qualify
 Worker = Callable[[list[Any]], list[tuple[int, str]]]  # (place, what is wrong) of each job that does not hold
@@ -51,32 +54,39 @@ def _failing(jobs: list[Any], check: Callable[..., None]) -> list[tuple[int, str
 
 
 class _Deferred:
-    """Jobs of one kind that other processes do, in batches, while the replay goes on."""
+    """Jobs of one kind that other processes do, in batches, while the replay goes on; it waits when too many wait."""
 
-    def __init__(self, check: str, worker: Worker, submit: Submit) -> None:
-        self._check, self._worker, self._submit = check, worker, submit
+    def __init__(self, check: str, worker: Worker, submit: Submit, found: Callable[[Finding], None]) -> None:
+        self._check, self._worker, self._submit, self._found = check, worker, submit, found
         self._seqs: list[int] = []
         self._jobs: list[Any] = []
-        self._results: list[tuple[list[int], Callable[[], list[tuple[int, str]]]]] = []
+        self._bytes = 0
+        self._waiting: deque[tuple[list[int], Callable[[], list[tuple[int, str]]]]] = deque()
 
     def put(self, seq: int, *job: Any) -> None:
         """One more job, about the record of this seq."""
         self._seqs.append(seq)
         self._jobs.append(job)
-        if len(self._jobs) >= BATCH:
+        self._bytes += sum(len(part) for part in job if isinstance(part, bytes | str))
+        if len(self._jobs) >= BATCH or self._bytes >= BATCH_BYTES:
             self._hand_over()
+            self._take_back(until=BACKLOG)
 
-    def findings(self) -> Iterator[Finding]:
-        """What did not hold; waits for the processes."""
+    def finish(self) -> None:
+        """Hand over the rest and wait for all."""
         self._hand_over()
-        for seqs, result in self._results:
-            for index, message in result():
-                yield Finding(check=self._check, seq=seqs[index], message=message)
+        self._take_back(until=0)
 
     def _hand_over(self) -> None:
         if self._jobs:
-            self._results.append((self._seqs, self._submit(self._worker, self._jobs)))
-            self._seqs, self._jobs = [], []
+            self._waiting.append((self._seqs, self._submit(self._worker, self._jobs)))
+            self._seqs, self._jobs, self._bytes = [], [], 0
+
+    def _take_back(self, *, until: int) -> None:
+        while len(self._waiting) > until:
+            seqs, result = self._waiting.popleft()
+            for index, message in result():
+                self._found(Finding(check=self._check, seq=seqs[index], message=message))
 
 
 class Replay:
@@ -86,7 +96,7 @@ class Replay:
         self,
         *,
         study: Study,
-        store: MemoryStore,
+        store: Store,
         sealed_files: tuple[bytes, ...],
         submit: Submit | None,
         withheld: bool = False,
@@ -94,10 +104,11 @@ class Replay:
         self._study, self._store, self._history = study, store, History(store)
         self._sealed_files, self._withheld = sealed_files, withheld
         self._sealed: sealing.SealedSchedule | None = None
-        self._findings: list[Finding] = []
-        self._signatures = _Deferred("16 signature", bad_signatures, submit) if submit else None
-        self._answers = _Deferred("19 rule of the kind", partial(misjudged, study), submit) if submit else None
+        self._findings = FirstFindings()
         self._sealed_findings: list[Finding] = []
+        found, judge = self._findings.add, partial(misjudged, study)
+        self._signatures = _Deferred("16 signature", bad_signatures, submit, found) if submit else None
+        self._answers = _Deferred("19 rule of the kind", judge, submit, found) if submit else None
         self.complete = True
 
     def take(self, row: Row) -> bool:
@@ -115,6 +126,8 @@ class Replay:
             if record.kind in SEALING_KINDS:
                 self._open_sealed(record)
             _ = self._history.people if record.kind in _PEOPLE_CHANGE else None
+        except StorageError:  # our own scratch file failed, which says nothing of the log
+            raise
         except Exception as error:  # whatever a hostile log holds, the verifier reports it
             self._add("19 rule of the kind", record.seq, f"the record cannot be followed: {_said(error)}")
             return False
@@ -122,14 +135,23 @@ class Replay:
         return True
 
     def finish(self) -> list[Finding]:
-        """All findings, in order of the records."""
+        """The first findings, in order of the records; `left_out` says how many more there are."""
         for deferred in (self._signatures, self._answers):
-            self._findings += deferred.findings() if deferred else ()
-        return sorted(self._sealed_findings + self._findings, key=lambda f: -1 if f.seq is None else f.seq)
+            if deferred:
+                deferred.finish()
+        for finding in self._sealed_findings:
+            self._findings.add(finding)
+        self._sealed_findings = []
+        return self._findings.first()
+
+    @property
+    def left_out(self) -> int:
+        """How many findings `finish` did not give: of a log that is wrong at every record it gives the first ones."""
+        return self._findings.left_out
 
     def _parse(self, row: Row) -> Record | None:
         if row.fault:
-            self._add("04 integrity", row.rowid, row.fault)
+            self._add(row.fault_check, row.rowid, row.fault)
             return None
         if not isinstance(row.prev, bytes) or len(row.prev) != 32 or not isinstance(row.body, bytes):
             self._add("06 encoding", row.rowid, "prev or body is not stored as bytes")
@@ -141,13 +163,13 @@ class Replay:
         return None
 
     def _columns(self, row: Row, record: Record) -> None:
+        if row.columns is None:
+            return  # nothing stands beside a body in an export
         if row.rowid != record.seq or row.seq != record.seq:
             self._add("07 columns", row.rowid, "seq beside the body is not the body's", record.seq, row.seq)
         if row.columns != record.columns:
-            found = [value if isinstance(value, str | int | None) else repr(value)[:80] for value in row.columns]
-            self._add(
-                "07 columns", record.seq, "the columns beside the body are not the body's", list(record.columns), found
-            )
+            expected, found = ([_short(value) for value in columns] for columns in (record.columns, row.columns))
+            self._add("07 columns", record.seq, "the columns beside the body are not the body's", expected, found)
 
     def _rules(self, record: Record, row: Row) -> set[str]:
         case = Case(
@@ -164,6 +186,8 @@ class Replay:
         for name, rule in RULES:
             try:
                 rule(case)
+            except StorageError:  # as above
+                raise
             except AllocatorError as error:
                 if error.code == "sealed-file" and self._sealed_findings:
                     continue  # said once, by check 09
@@ -233,7 +257,14 @@ class Replay:
         return str(opening.fields["fingerprint"]) if opening else self._study.fingerprint.hex()
 
     def _add(self, check: str, seq: int | None, message: str, expected: Any = None, found: Any = None) -> None:
-        self._findings.append(Finding(check=check, seq=seq, message=message, expected=expected, found=found))
+        self._findings.add(Finding(check=check, seq=seq, message=message, expected=expected, found=found))
+
+
+def _short(value: Any) -> Any:
+    """What a finding says of a column, which may hold anything and megabytes of it."""
+    if isinstance(value, str):
+        return value[:500]
+    return value if isinstance(value, int | None) else repr(value)[:80]
 
 
 def _said(error: Exception) -> str:

@@ -23,7 +23,7 @@ from allocator.history import History
 from allocator.home import StudyPlace, inside_git, is_passing, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
-from allocator.person import Role
+from allocator.person import Person, Role
 from allocator.sqlite_store import SqliteStore
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
@@ -171,6 +171,12 @@ class StudySession:
             return self.history.details(record).get("name", "name removed")
         except EvidenceError:
             return "name changed after it was signed"
+
+    def people_at(self, moment: datetime | None) -> dict[str, Person]:
+        """Everybody of the study as of a time, None for now: who had which rights (FDA Q&A 2024, Q11)."""
+        if moment is None:
+            return self.history.people
+        return self.history.people_until(moment)
 
     def records(self, *, follow: bool = False, pause: Callable[[float], None] = time.sleep) -> Iterator[Record]:
         """All records in order; with `follow` waits for further ones, without end."""

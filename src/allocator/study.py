@@ -195,6 +195,16 @@ class Study:
         except (KeyError, TypeError, AttributeError) as error:
             raise StudyError("", f"not a study definition: {type(error).__name__} {error}") from error
 
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Study:
+        """Build from the canonical object (docs/spec.md §2.1); StudyError unless it is one, to the letter."""
+        named = {"study": plain, "arm": "arms", "factor": "factors", "criterion": "criteria", "question": "questions"}
+        tables = {name: plain.get(of) if isinstance(of, str) else of for name, of in named.items()}
+        study = cls.from_tables({"format": plain.get("format"), **tables})
+        if study.plain() != plain:
+            raise StudyError("", "it is not the canonical object of a study")
+        return study
+
     def plain(self) -> dict[str, Any]:
         """The canonical object: every field, defaults included (docs/spec.md §2)."""
         return {

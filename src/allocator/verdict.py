@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from allocator.export import Export
 from allocator.log import Detail
 from allocator.study import Study
 
@@ -34,15 +35,27 @@ class Finding:
 
 
 class Row(NamedTuple):
-    """One stored row, as scanned by rowid: nothing in it is believed yet. `fault`: why it could not be read."""
+    """One stored row, as scanned by rowid: nothing in it is believed yet.
+
+    `columns` is None where nothing stands beside a body; `fault` says why it could not be read, `fault_check` which
+    check says so.
+    """
 
     rowid: int
     seq: Any
     prev: Any
     body: Any
-    columns: Columns
+    columns: Columns | None
     details: Mapping[str, Detail]
     fault: str = ""
+    fault_check: str = "04 integrity"
+
+
+class Given(NamedTuple):
+    """A file, by the name under which it was given."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +69,11 @@ class Evidence:
         registry: bytes of registry.json, or None.
         local_head: (seq, hash) of keys/<study>/head, or None.
         given_heads: hashes of records known from elsewhere.
+        given_checkpoints, given_receipts, given_trails: files kept elsewhere.
+        own_checkpoints, own_receipts: those that an export carries itself; they anchor nothing.
+        seed: bytes of seed.json, or None.
+        export: the files of an export, None for a home.
+        withheld: the private details are not there, as in an export without them.
         row_count: how many rows there are to read.
         readable: False when the rows could not be read at all; no head is judged then.
         findings: of reading, checks 01 to 05, 08 and 20.
@@ -67,9 +85,22 @@ class Evidence:
     registry: bytes | None = None
     local_head: tuple[int, bytes] | None = None
     given_heads: tuple[bytes, ...] = ()
+    given_checkpoints: tuple[Given, ...] = ()
+    given_receipts: tuple[Given, ...] = ()
+    given_trails: tuple[Given, ...] = ()
+    own_checkpoints: tuple[Given, ...] = ()
+    own_receipts: tuple[Given, ...] = ()
+    seed: bytes | None = None
+    export: Export | None = None
+    withheld: bool = False
     row_count: int = 0
     readable: bool = True
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_anchored(self) -> bool:
+        """Whether anything from elsewhere was given to compare with."""
+        return bool(self.given_heads or self.given_checkpoints or self.given_receipts or self.given_trails)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +110,7 @@ class Verdict:
     Attributes:
         records: how many are stored.
         followed: how many of them the chain could be followed; `head` is the hash of the last of these.
+        facts: of a receipt by itself: what it says, by a word for each.
     """
 
     verdict: str
@@ -87,6 +119,7 @@ class Verdict:
     head: bytes
     root: str | None
     findings: tuple[Finding, ...] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The result object of `allocator verify`."""
@@ -97,4 +130,5 @@ class Verdict:
             "head": self.head.hex(),
             "root": self.root,
             "findings": [finding.as_json() for finding in self.findings],
+            **({"receipt": dict(self.facts)} if self.facts else {}),
         }

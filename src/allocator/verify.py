@@ -2,7 +2,7 @@
 
 What must be established, in this order (the numbers are those of findings):
 
-    01-05  the files and the database are what they should be      (`evidence` reads them and reports)
+    01-05  the files and the database are what they should be      (`evidence` and `export_evidence` read and report)
     06     every body is a canonical record of this version
     07     the guard columns beside a body say what the body says
     08     the study file is the one whose fingerprint is in record 0
@@ -10,18 +10,32 @@ What must be established, in this order (the numbers are those of findings):
     10     the registry record is the one given at the opening
     11-19  every record keeps the rules, given the records before it (`rules`)
     20     no private detail is without its record
-    21-22  the log reaches the heads that are known from outside it
+    21-24  the log reaches the heads, checkpoints and receipts that are known from outside it (`anchors`)
+    25     the list drawn again from the disclosed seed is the sealed one
+    26     an export is what its manifest says, and certified (`export`)
+    27     a trail written elsewhere has the log's own records (`trail`)
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
-from allocator.log import SEALING_KINDS, Record, link
+from allocator.anchors import Anchors
+from allocator.errors import AllocatorError, EvidenceError
+from allocator.export import EXPORT_CHECKS, Carried, Export, Manifest
+from allocator.history import History
+from allocator.log import SEALING_KINDS
 from allocator.memory_store import MemoryStore
+from allocator.receipt import check_receipt, parse_receipt
 from allocator.replay import Replay, Submit
-from allocator.verdict import Evidence, Finding, Verdict
+from allocator.sealing import SealedSchedule
+from allocator.seed import Seed, check_opening
+from allocator.store import Store
+from allocator.study import Study
+from allocator.trail import Trails
+from allocator.verdict import Evidence, Finding, Given, Verdict
 
 
 def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
@@ -32,23 +46,83 @@ def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
         submit: hands signatures and answers to other processes: takes a worker and a batch of jobs for it, gives a
             function that returns what does not hold. None checks each at once.
     """
-    findings = list(evidence.findings)
+    anchors, trails, findings = Anchors(evidence), Trails(evidence.given_trails), list(evidence.findings)
     if evidence.study is None or not evidence.readable:
-        return _verdict(evidence, findings, [], None)
+        return _verdict(evidence, findings, anchors, None)
     store = MemoryStore()
-    replay = Replay(study=evidence.study, store=store, sealed_files=evidence.sealed_files, submit=submit)
+    replay = Replay(
+        study=evidence.study,
+        store=store,
+        sealed_files=evidence.sealed_files,
+        submit=submit,
+        withheld=evidence.withheld,
+    )
     for row in evidence.rows:
         if not replay.take(row):
             break
+        if (last := store.last()) is not None:
+            anchors.take(last.hash)
+            trails.take(last, row.details)
     findings += replay.finish()
-    hashes = [record.hash for record in store.records()]
-    newest = store.newest(SEALING_KINDS)
     findings += _registry(evidence, store)
-    findings += _heads(evidence, store, hashes, complete=replay.complete)
-    return _verdict(evidence, findings, hashes, newest)
+    findings += anchors.judge(evidence.study, store, complete=replay.complete)
+    findings += _opening(evidence, evidence.study, store)
+    if evidence.export is not None:
+        findings += _export(evidence.export, store, anchors)
+    findings += trails.judge(complete=replay.complete)
+    return _verdict(evidence, findings, anchors, store)
 
 
-def _registry(evidence: Evidence, store: MemoryStore) -> list[Finding]:
+def verify_receipt(given: Given, given_heads: tuple[bytes, ...] = ()) -> Verdict:
+    """One receipt by itself (docs/spec.md §17.2): that it is of one piece; which log it is of, only a head can say.
+
+    A head given is one of record 0, of the allocation's record or of the one before it.
+    """
+    facts: dict[str, Any] = {}
+    try:
+        receipt = parse_receipt(given.data)
+        fields, checkpoint = receipt.record.fields, receipt.checkpoint
+        facts = {
+            "participant": fields["participant"],
+            "number": fields["number"],
+            "arm": f"{receipt.arm['code']} ({receipt.arm['label']})",
+            "time": receipt.made.fields["time"],
+            "person": fields["person"],
+            "record": receipt.record.seq,
+            "hash": receipt.record.hash.hex(),
+            "log": checkpoint.origin,
+            "first record": receipt.first.hex(),
+            "root": receipt.root.hex(),
+            **({"copy": receipt.copy["time"]} if receipt.copy else {}),
+        }
+        check_receipt(receipt)
+        known = {receipt.first, receipt.record.prev, receipt.record.hash, receipt.made.hash}
+        for digest in given_heads:
+            if digest not in known:
+                raise EvidenceError("receipt", "the head given is none that this receipt knows")
+    except AllocatorError as error:
+        details = error.details if isinstance(error.details, dict) else {}
+        finding = Finding(
+            check="24 receipt",
+            seq=facts.get("record"),
+            message=f"{given.name}: {error.message}",
+            expected=details.get("expected"),
+            found=details.get("found"),
+        )
+        return Verdict(
+            verdict="broken", records=0, followed=0, head=b"", root=facts.get("root"), findings=(finding,), facts=facts
+        )
+    return Verdict(
+        verdict="intact" if given_heads else "intact-unanchored",
+        records=receipt.checkpoint.size,
+        followed=0,
+        head=receipt.record.hash,
+        root=facts["root"],
+        facts=facts,
+    )
+
+
+def _registry(evidence: Evidence, store: Store) -> list[Finding]:
     opening = store.record(0)
     if opening is None or opening.fields["registry"] is None:
         return []
@@ -66,58 +140,70 @@ def _registry(evidence: Evidence, store: MemoryStore) -> list[Finding]:
     ]
 
 
-def _entered_again(store: MemoryStore) -> Iterator[bytes]:
-    """Hashes of lost records that receipts brought back whole."""
-    for record in store.records(("receipt-entered",)):
-        original = record.fields["original"]
-        yield link(bytes.fromhex(original["prev"]), original["body"].encode("utf-8"))
+def _opening(evidence: Evidence, study: Study, store: Store) -> Iterator[Finding]:
+    """Check 25: whoever has the seed draws the list again, and holds every sealed entry to it (U05, C06)."""
+    opened = store.newest(("opened",))
+    if opened is None:
+        return
+    try:
+        if evidence.seed is None:
+            raise EvidenceError("seed", "seed.json is not there, although the list was opened")
+        _check_opened(evidence.seed, opened.fields["seed_digest"], evidence.sealed_files, study, store)
+    except AllocatorError as error:
+        details = error.details if isinstance(error.details, dict) else {}
+        expected, found = details.get("expected"), details.get("found")
+        yield Finding(check="25 opening", message=error.message, expected=expected, found=found)
+    except Exception as error:  # whatever a hostile seed holds, the verifier reports it
+        yield Finding(check="25 opening", message=f"the seed cannot be judged: {type(error).__name__} {error}")
 
 
-def _stated_loss(store: MemoryStore, digest: bytes) -> int | None:
-    """The record in which the sponsor stated that this one is lost."""
-    for record in store.records(("restored",)):
-        if (lost := record.fields["lost"]) is not None and lost["hash"] == digest.hex():
-            return record.seq
-    return None
+def _check_opened(data: bytes, digest: str, sealed_files: tuple[bytes, ...], study: Study, store: Store) -> None:
+    newest, found = store.newest(SEALING_KINDS), hashlib.sha256(data).hexdigest()
+    if found != digest:
+        said = "seed.json is not the file whose digest is in the log"
+        raise EvidenceError("seed", said, details={"expected": digest, "found": found})
+    if newest is None:
+        raise EvidenceError("seed", "no list was sealed")
+    for sealed in sealed_files:
+        if hashlib.sha256(sealed).hexdigest() == newest.fields["sealed_digest"]:
+            check_opening(Seed.from_bytes(data), study, newest, SealedSchedule.from_bytes(sealed))
+            return
+    raise EvidenceError("seed", "the sealed schedule to hold the seed to is not there")
 
 
-def _heads(evidence: Evidence, store: MemoryStore, hashes: list[bytes], *, complete: bool) -> list[Finding]:
-    """A chain by itself survives truncation, a restored backup or a full rewrite: only an outside head tells."""
-    findings = []
-    if evidence.local_head is not None:
-        seq, digest = evidence.local_head
-        found = hashes[seq] if 0 <= seq < len(hashes) else None
-        if found != digest and (complete or found is not None):
-            said = "is not in the log: records were lost" if found is None else "is another one in the log"
-            findings.append(
-                Finding(
-                    check="21 local head",
-                    seq=seq,
-                    message=f"record {seq}, which this home has seen, {said}",
-                    expected=digest.hex(),
-                    found=found.hex() if found else None,
-                )
-            )
-    known = {*hashes, *_entered_again(store)}
-    for digest in evidence.given_heads:
-        if digest not in known and complete:
-            stated = _stated_loss(store, digest)
-            said = "the head given is the hash of no record of this log: records were lost or rewritten"
-            findings.append(
-                Finding(
-                    check="22 given head",
-                    message=said + (f"; record {stated} states its loss" if stated is not None else ""),
-                    expected=digest.hex(),
-                    found=hashes[-1].hex() if hashes else None,
-                )
-            )
-    return findings
+def _export(export: Export, store: Store, anchors: Anchors) -> Iterator[Finding]:
+    """Check 26, by its parts."""
+    last, opening = store.last(), store.record(0)
+    try:
+        manifest = Manifest.from_bytes(export.manifest)
+    except EvidenceError as error:
+        yield Finding(check="26 export", message=error.message)
+        return
+    if last is None or opening is None:
+        return  # no record could be followed, which is said already
+    person = History(store).person(last.fields.get("person") or "")
+    carried = Carried(
+        study=opening.fields["study"],
+        records=anchors.tree.size,
+        tree=anchors.tree.root(),
+        last=last,
+        sign_key=person.sign_key if person and person.enrolled else None,
+    )
+    for check in EXPORT_CHECKS:
+        try:
+            check(export, manifest, carried)
+        except EvidenceError as error:
+            details = error.details if isinstance(error.details, dict) else {}
+            expected, found = details.get("expected"), details.get("found")
+            yield Finding(check="26 export", message=error.message, expected=expected, found=found)
 
 
-def _verdict(evidence: Evidence, findings: list[Finding], hashes: list[bytes], newest: Record | None) -> Verdict:
+def _verdict(evidence: Evidence, findings: list[Finding], anchors: Anchors, store: Store | None) -> Verdict:
+    last = store.last() if store else None
+    newest = store.newest(SEALING_KINDS) if store else None
     if findings:
         verdict = "broken"
-    elif evidence.given_heads:
+    elif evidence.is_anchored:
         verdict = "intact"
     elif evidence.local_head is not None:
         verdict = "intact-local"
@@ -125,9 +211,9 @@ def _verdict(evidence: Evidence, findings: list[Finding], hashes: list[bytes], n
         verdict = "intact-unanchored"
     return Verdict(
         verdict=verdict,
-        records=max(evidence.row_count, len(hashes)),
-        followed=len(hashes),
-        head=hashes[-1] if hashes else b"",
+        records=max(evidence.row_count, anchors.tree.size),
+        followed=anchors.tree.size,
+        head=last.hash if last else b"",
         root=newest.fields["root"] if newest else None,
         findings=tuple(findings),
     )

@@ -5,7 +5,8 @@ Nothing is shown before `RecordWriter.write` returns: log first, reveal second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -83,6 +84,14 @@ class RecordWriter:
             Refused, EvidenceError: a rule says no; a ``refused`` record says so in the log. Nothing else was written.
             StorageError: nothing was written.
         """
+        with self.writing(actor, action, build, participant=participant) as record:
+            return record
+
+    @contextmanager
+    def writing(
+        self, actor: Actor, action: str, build: Callable[[datetime], Draft], *, participant: str | None = None
+    ) -> Iterator[Record]:
+        """As `write`; nobody else writes until the context is left."""
         with self._keys.lock():
             try:
                 with self._store.transaction():
@@ -100,7 +109,7 @@ class RecordWriter:
                     self._record_jump()
                 raise
             self._advance_head(record)
-        return record
+            yield record
 
     def refuse(self, actor: Actor, action: str, refusal: Refused, participant: str | None) -> None:
         """Record a refusal that was found before the act was tried."""

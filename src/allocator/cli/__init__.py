@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "unblind": ("pharmacist", "Show one participant's arm, with a reason."),
         "correct": ("pharmacist", "State a correction beside an allocation."),
         "late": ("continuity", "Enter an allocation made on paper while the system was down."),
+        "receipt": ("publishing", "A participant's receipt again, marked COPY."),
     },
     "Investigator": {
         "confirm": ("investigator", "Confirm a participant's eligibility, criterion by criterion."),
@@ -34,6 +35,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "grant": ("statistician", "Give a pharmacist or an investigator their half of the key."),
         "share": ("continuity", "A paper copy of one's own share of the seed."),
         "reseal": ("continuity", "Seal the same list again from both shares of its seed."),
+        "open": ("publishing", "After the close: give one's share, and open the list (custodian too)."),
     },
     "Sponsor": {
         "init": ("sponsor", "Open a study in a home."),
@@ -51,7 +53,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Auditor and everybody": {
         "status": ("auditor", "State and counts of the study."),
         "log": ("auditor", "The log, readable."),
-        "verify": ("auditor", "Check the log, the list and every rule, without any passphrase."),
+        "verify": ("verifying", "Check the log, the list and every rule, without any passphrase."),
+        "checkpoint": ("publishing", "A signed head of the log, to be kept elsewhere."),
+        "export": ("publishing", "All that a stranger needs to check the study, and two verifiers."),
+        "review": ("publishing", "Sign that the trail of a period was reviewed."),
         "self-test": ("continuity", "Qualify this installation: a drill of everything, with a report."),
         "check": ("protocol", "Hold a protocol against its registry record; writes nothing."),
         "demo": ("demo", "The whole story of one study in a fresh home, told step by step."),
@@ -59,7 +64,11 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 }
 MODULES = {name: module for commands in GROUPS.values() for name, (module, _) in commands.items()}
 
-_NAMES = {"log": "log_command", "self-test": "self_test"}  # where the function cannot have the command's name
+_NAMES = {
+    "log": "log_command",
+    "self-test": "self_test",
+    "open": "open_command",
+}  # where the function cannot have the command's name
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _TAKE_VALUE = ("--home", "--study", "--as", "--passphrase-file")
 INTERRUPTED = AllocatorError(

@@ -1,33 +1,23 @@
-"""What everybody may look at: status, the log, and the auditor's verification."""
+"""What everybody may look at: status and the log."""
 
 from __future__ import annotations
 
-import textwrap
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import Call, hex_32, json_text, pass_call
+from allocator.cli.call import Call, json_text, pass_call
 from allocator.cli.pharmacist import local_time
 from allocator.errors import InputError
 from allocator.text import shown
 
 if TYPE_CHECKING:
     from allocator.log import Record
-    from allocator.replay import Submit, Worker
     from allocator.service import AllocationService
-    from allocator.verdict import Finding, Verdict
 
-# What those at the site do not see in the log: it would help to predict the next arm (C03, SPIRIT 21b).
-_HIDDEN_AT_SITE = (
-    *("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings"),
-    *("told", "original", "reserved"),
-)
 _SHOWN_FIELDS = (
     "participant",
     "number",
@@ -45,9 +35,10 @@ _SHOWN_FIELDS = (
     "missing",
     "event_time",
     "clock",
+    "scope",
+    "since",
+    "until",
 )
-PARALLEL_FROM = 4_000  # records; below it, starting processes costs more than it saves
-
 
 _ATTENTION = {
     "clock_behind": "ATTENTION   the clock is behind the last record: nothing can be written. Set it right; if it is\n"
@@ -111,13 +102,14 @@ def log_command(
     looked is a record too.
     """
     from allocator.log import KINDS
+    from allocator.trail import trail_row, view
 
     if kind is not None and kind not in KINDS:
         raise InputError("kind", f"{shown(kind)!r} is no kind of record", f"Kinds: {', '.join(KINDS)}.")
     with call.service() as service:
         whole = _sees_all(call, service)
         ids = None if participant is None else service.ids_of(participant)
-        start, end = _moment(service, "since", since), _moment(service, "at", at)
+        start, end = moment_of(service, "since", since), moment_of(service, "at", at)
 
         def wanted(record: Record) -> bool:
             return (
@@ -128,30 +120,23 @@ def log_command(
                 and (end is None or record.time <= end)
             )
 
-        def view(record: Record) -> dict[str, Any]:
-            return record_view(record, service.private_details(record.seq) if whole else None)
+        def private(record: Record) -> dict[str, str] | None:
+            return service.private_details(record.seq) if whole else None
 
         records = (record for record in service.records(follow=follow, pause=time.sleep) if wanted(record))
         if target is not None:
             from allocator.cli.log_export import export_log
 
-            count = export_log(target, [view(record) for record in records])
+            count = export_log(target, (trail_row(record, private(record)) for record in records), whole=whole)
             call.show({"file": str(target), "records": count}, f"{count} records written to {shown(str(target))}.")
             return
         for record in records:
             if call.as_json:
-                click.echo(json_text(view(record)))
+                click.echo(json_text(view(record, private(record))))
             else:
                 click.echo(record_line(record, service))
                 for name, value in service.private_details(record.seq).items() if whole else ():
                     click.echo(f"         {shown(name)}: {shown(value)}")
-
-
-def record_view(record: Record, private: dict[str, str] | None) -> dict[str, Any]:
-    """A record as JSON with its hash: whole with its private details, or without what must not be seen at a site."""
-    whole = private is not None
-    fields = {k: v for k, v in record.fields.items() if whole or k not in _HIDDEN_AT_SITE}
-    return {**fields, **({"private": private} if private else {}), "prev": record.prev.hex(), "hash": record.hash.hex()}
 
 
 def record_line(record: Record, service: AllocationService) -> str:
@@ -178,7 +163,8 @@ def _sees_all(call: Call, service: AllocationService) -> bool:
     return True
 
 
-def _moment(service: AllocationService, name: str, text: str | None) -> datetime | None:
+def moment_of(service: AllocationService, name: str, text: str | None) -> datetime | None:
+    """A time as typed; without an offset it is in the study's time zone. InputError when it is none."""
     if text is None:
         return None
     try:
@@ -186,81 +172,3 @@ def _moment(service: AllocationService, name: str, text: str | None) -> datetime
     except ValueError as error:
         raise InputError(name, f"{shown(text)!r} is no time", "Write 2026-11-20 or 2026-11-20T09:30+08:00.") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=service.study.zone)
-
-
-@click.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--head", "heads", multiple=True, metavar="HEX", help="Hash of a record, known from outside this home.")
-@click.option("--jobs", type=click.IntRange(1, 64), default=None, help="Processes for signatures; default: the cores.")
-@pass_call
-def verify(call: Call, path: Path | None, heads: tuple[str, ...], jobs: int | None) -> int:
-    """Check everything that can be checked with no passphrase: files, chain, signatures, roles, rules, commitments.
-
-    PATH is a home, a study's folder or its log. Nothing in it is changed: a copy is read.
-    """
-    from allocator.evidence import place_of, read_evidence
-    from allocator.verify import verify as verify_evidence
-
-    place = place_of(path, call.study) if path else call.place_unchecked()
-    wanted = "--head takes 64 hexadecimal digits: the hash of a record"
-    given = tuple(hex_32(text, "head", wanted) for text in heads)
-    with read_evidence(place, given) as evidence, _signature_processes(evidence.row_count, jobs) as submit:
-        verdict = verify_evidence(evidence, submit=submit)
-    call.show(verdict.as_json(), verdict_text(verdict, place.study))
-    return 3 if verdict.verdict in ("broken", "intact-unanchored") else 0
-
-
-@contextmanager
-def _signature_processes(records: int, jobs: int | None) -> Iterator[Submit | None]:
-    import os
-
-    jobs = jobs or len(os.sched_getaffinity(0))
-    if jobs == 1 or records < PARALLEL_FROM:
-        yield None
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
-
-        def submit(worker: Worker, jobs: list[Any]) -> Callable[[], list[tuple[int, str]]]:
-            return pool.submit(worker, jobs).result
-
-        yield submit
-
-
-VERDICT_WORDS = {
-    "intact": "INTACT: every check holds, and the log reaches the head you gave.",
-    "intact-local": "INTACT, anchored only by this home's own head: whoever restores the whole machine restores it "
-    "too. Compare with a head kept elsewhere (--head) to be sure that nothing was cut off.",
-    "intact-unanchored": "UNANCHORED: the chain holds, but no head from outside is known, so a cut tail or an older "
-    "backup would look the same. Give one with --head.",
-    "broken": "BROKEN: what is stored does not hold together.",
-}
-
-
-def verdict_text(verdict: Verdict, study: str) -> str:
-    """The verdict for the eye: one plain sentence, then the findings, the first broken record first."""
-    lines = [
-        *textwrap.wrap(VERDICT_WORDS[verdict.verdict], 100),
-        f"  study    {shown(study)}",
-        f"  records  {verdict.records}"
-        + ("" if verdict.followed == verdict.records else f", of which the first {verdict.followed} can be followed"),
-        *([f"  head     {verdict.head.hex()}"] if verdict.head else []),
-        *([f"  root     {verdict.root}"] if verdict.root else []),
-    ]
-    if verdict.findings:
-        lines.append(f"{len(verdict.findings)} finding{'s' if len(verdict.findings) > 1 else ''}, by check number:")
-    for finding in verdict.findings:
-        lines += _finding_lines(finding)
-    return "\n".join(lines)
-
-
-def _finding_lines(finding: Finding) -> list[str]:
-    where = "" if finding.seq is None else f"record {finding.seq}: "
-    lines = [f"  [{finding.check}] {where}{shown(finding.message)}"]
-    if finding.expected is not None:
-        lines.append(f"      expected  {shown(str(finding.expected))}")
-    if finding.found is not None:
-        lines.append(f"      found     {shown(str(finding.found))}")
-    return lines

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allocator.cli.call import Call, json_text, pass_call, record_json
-from allocator.errors import InputError
+from allocator.errors import EvidenceError, InputError
 from allocator.text import shown
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from allocator.study import Study
-
-MAX_RECEIPT = 1 << 21
 
 
 @click.command()
@@ -166,14 +164,20 @@ def _reservation_line(item: dict[str, Any]) -> str:
 
 
 def _read_receipt(path: Path) -> dict[str, Any]:
-    """The signed record in a receipt. InputError when there is none."""
+    """The signed record in a receipt, or in what `reveal --json` printed. InputError when there is none."""
     from allocator.home import read_input
+    from allocator.receipt import MAX_RECEIPT, PROOF, parse_receipt
 
+    data = read_input(path, limit=MAX_RECEIPT)
     try:
-        plain = json.loads(read_input(path, limit=MAX_RECEIPT))
-        original = plain["signed_record"]
+        if data.startswith(PROOF.encode("ascii")):
+            made = parse_receipt(data).made
+            return {"prev": made.prev.hex(), "body": made.body.decode("utf-8")}
+        original = json.loads(data)["signed_record"]
         body = base64.b64decode(original["body"], validate=True).decode("utf-8")
         return {"prev": str(original["prev"]), "body": body}
+    except EvidenceError as error:
+        raise InputError("receipt", f"{shown(path.name)}: {error.message}", "Is the file whole?") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     raise InputError(

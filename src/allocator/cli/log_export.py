@@ -1,20 +1,18 @@
-"""Export the log for reading elsewhere, by sqlite-utils: CSV, JSON, or a SQLite file of plain columns. A copy."""
+"""Export the log for reading elsewhere: CSV, JSON, or a SQLite file of plain columns. A copy."""
 
 from __future__ import annotations
 
-import csv
-import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from allocator.errors import InputError, StorageError
 from allocator.text import shown
+from allocator.trail import cells, csv_lines, json_lines
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # what a spreadsheet may take for the start of one
 
-
-def export_log(target: Path, records: list[dict[str, Any]]) -> int:
-    """Write the records to a new file and return their number.
+def export_log(target: Path, rows: Iterable[Mapping[str, Any]], *, whole: bool) -> int:
+    """Write rows of the trail to a new file and return their number.
 
     Raises:
         InputError: the file is there already, or its ending is none of .csv, .json, .sqlite3.
@@ -26,37 +24,39 @@ def export_log(target: Path, records: list[dict[str, Any]]) -> int:
         raise InputError(
             "file-exists", f"{shown(str(target))} is there already", "Choose another name: nothing is overwritten."
         )
+    counted = _Counted(rows)
     try:
-        if target.suffix == ".json":
-            with target.open("x", encoding="utf-8") as stream:
-                json.dump(records, stream, ensure_ascii=True, indent=1)
+        if target.suffix == ".sqlite3":
+            _tabulate(target, counted)
         else:
-            _tabulate(target, records)
+            lines = json_lines(counted) if target.suffix == ".json" else csv_lines(counted, whole=whole)
+            with target.open("x", encoding="utf-8", newline="") as stream:
+                stream.writelines(lines)
     except OSError as error:
         raise StorageError("cannot-write", f"{shown(str(target))}: {error.strerror}", "Nothing was written.") from error
-    return len(records)
+    return counted.count
 
 
-def _tabulate(target: Path, records: list[dict[str, Any]]) -> None:
+class _Counted:
+    """Rows, counted as they pass."""
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._rows, self.count = rows, 0
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        for row in self._rows:
+            self.count += 1
+            yield row
+
+
+def _tabulate(target: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """One row a record, one column a field; lists and objects as JSON text."""
     import sqlite3
+    from contextlib import closing
 
     from sqlite_utils import Database
 
-    connection = sqlite3.connect(target if target.suffix == ".sqlite3" else ":memory:")
-    database = Database(connection, execute_plugins=False)
-    table = database.table("record", pk="seq")
-    if records:
-        table.insert_all(records, alter=True, strict=True)
-    if target.suffix == ".csv":
-        with target.open("x", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow([column.name for column in table.columns])
-            writer.writerows(_safe(row) for row in database.execute("SELECT * FROM record ORDER BY seq"))
-    connection.commit()
-    connection.close()
-
-
-def _safe(row: tuple[Any, ...]) -> list[Any]:
-    """A cell that a spreadsheet would run as a formula is put behind an apostrophe (OWASP, CSV injection)."""
-    return [f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA else cell for cell in row]
+    with closing(sqlite3.connect(target)) as connection:
+        database = Database(connection, execute_plugins=False)
+        database.table("record", pk="seq").insert_all(map(cells, rows), alter=True, strict=True)
+        connection.commit()

@@ -80,10 +80,16 @@ def deactivate(call: Call, person_id: str, reason: str) -> None:
 
 
 @person.command("list")
+@click.option(
+    "--at", metavar="T", help="Who had which roles at this time (ISO 8601; without offset: the study's zone)."
+)
 @pass_call
-def list_people(call: Call) -> None:
-    """Everybody in this study, with their roles."""
+def list_people(call: Call, at: str | None) -> None:
+    """Everybody in this study with their roles: now, or as it was at a time (ICH E6(R3) 4.3.8)."""
+    from allocator.cli.auditor import moment_of
+
     with call.service() as service:
+        moment = moment_of(service, "at", at)
         people = [
             {
                 "person": p.id,
@@ -91,7 +97,7 @@ def list_people(call: Call) -> None:
                 "roles": [str(role) for role in p.roles],
                 "state": "active" if p.active and p.enrolled else "invited" if p.active else "deactivated",
             }
-            for p in service.history.people.values()
+            for p in service.people_at(moment).values()
         ]
     lines = [f"{p['person']:<12} {p['state']:<12} {', '.join(p['roles']):<30} {shown(str(p['name']))}" for p in people]
-    call.show({"people": people}, "\n".join(lines))
+    call.show({"people": people}, "\n".join(lines) or "Nobody was in this study yet.")
