@@ -24,7 +24,11 @@ MAX_SIGNATURES = 16  # signed-note: a reader takes at least so many
 _ED25519 = b"\x01"  # signature type (C2SP signed-note)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _ORIGIN = re.compile(r"allocator/([A-Za-z0-9][A-Za-z0-9._-]{0,39})/([0-9a-f]{16})", re.ASCII)
-_SIGNATURE_LINE = re.compile("— ([^ +]+) ([A-Za-z0-9+/]+={0,2})")
+# white space of Unicode, and the plus of verifier keys, are in no key name (C2SP signed-note); written out, so that
+# every reader knows the same ones
+_SPACES = "\x09-\x0d \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SIGNATURE_LINE = re.compile(f"— ([^+{_SPACES}]+) ([A-Za-z0-9+/]+={{0,2}})")
+_KEY_ID = 4  # bytes in front of each signature
 
 
 def origin_of(study: str, first: bytes) -> str:
@@ -63,7 +67,7 @@ def note_text(origin: str, size: int, root: bytes) -> bytes:
 
 def key_id(name: str, public: bytes) -> bytes:
     """SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key)[:4] (C2SP signed-note)."""
-    return hashlib.sha256(name.encode("ascii") + b"\n" + _ED25519 + public).digest()[:4]
+    return hashlib.sha256(name.encode("ascii") + b"\n" + _ED25519 + public).digest()[:_KEY_ID]
 
 
 def verifier_key(origin: str, public: bytes) -> str:
@@ -92,7 +96,8 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         for line in lines[4:]:
             if (match := _SIGNATURE_LINE.fullmatch(line)) is None:
                 raise ValueError("a signature line is not of the form '— name base64'")
-            _decoded(match[2])
+            if len(_decoded(match[2])) <= _KEY_ID:
+                raise ValueError("a signature is no longer than its key id")
         if _ORIGIN.fullmatch(lines[0]) is None:
             raise ValueError("its origin is of no log of this program")
         if _NUMBER.fullmatch(lines[1]) is None or not 1 <= int(lines[1]) <= 1 << 32:
@@ -111,11 +116,11 @@ def check_note(checkpoint: Checkpoint, public: bytes) -> None:
     """
     own = key_id(checkpoint.origin, public)
     for number, (name, blob) in enumerate(checkpoint.signatures()):
-        ours = name == checkpoint.origin and blob[:4] == own
+        ours = name == checkpoint.origin and blob[:_KEY_ID] == own
         if number == 0 and not ours:
             raise EvidenceError("checkpoint", "the checkpoint is not signed by the key of this log")
         if ours:
-            _check_one(public, blob[4:], checkpoint)
+            _check_one(public, blob[_KEY_ID:], checkpoint)
 
 
 def _check_one(public: bytes, signature: bytes, checkpoint: Checkpoint) -> None:
