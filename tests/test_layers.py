@@ -50,11 +50,13 @@ PURE = [
     "kind_rules",
     "rules",
     "verdict",
+    "first_findings",
     "replay",
     "verify",
 ]
 HELD_TOGETHER = [
-    *("home", "sqlite_store", "keys", "evidence", "backup", "writer", "session", "setup", "continuity"),
+    *("home", "sqlite_store", "scratch_store", "keys", "evidence", "backup", "writer", "session", "setup"),
+    *("continuity",),
     *("publishing", "exporting", "service"),
     *("opening", "restoring", "self_test", "cli", "__main__"),
 ]

@@ -11,7 +11,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,75 @@ def create_log(path: Path) -> None:
         raise StorageError("cannot-create", f"{path.name} could not be made: {error}") from error
 
 
-class SqliteStore:
+class RecordQueries:
+    """The questions that a store answers, put to the table `record` of one connection (see `allocator.store.Store`)."""
+
+    _connection: sqlite3.Connection
+
+    def last(self) -> Record | None:
+        """The newest record."""
+        return self._one("ORDER BY seq DESC LIMIT 1", ())
+
+    def record(self, seq: int) -> Record | None:
+        """The record at this place."""
+        return self._one("WHERE seq = ?", (seq,))
+
+    def newest(
+        self,
+        kinds: tuple[str, ...],
+        *,
+        participant: str | None = None,
+        stratum: str | None = None,
+        position: int | None = None,
+    ) -> Record | None:
+        """One index look-up a kind, all in one statement."""
+        own: tuple[str | int | None, ...] = ()
+        if participant is not None:
+            clause, own = _newest_clause(len(kinds), "participant"), (participant,)
+        elif position is not None:
+            clause, own = _newest_clause(len(kinds), "position"), (stratum, position)
+        else:
+            clause = _newest_clause(len(kinds), "kind")
+        return self._one(clause, tuple(value for kind in kinds for value in (kind, *own)))
+
+    def records(
+        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
+    ) -> Iterator[Record]:
+        """Records in order."""
+        clauses = ["seq >= ?"]
+        if kinds:
+            clauses.append(f"kind IN ({', '.join('?' * len(kinds))})")
+        if participant is not None:
+            clauses.append("participant = ?")
+        where = f"WHERE {' AND '.join(clauses)} "
+        values = (since, *kinds, *(() if participant is None else (participant,)))
+        with self._translated():
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
+            for row in rows:
+                yield self._made(row)
+
+    def rows(self, since: int) -> Iterator[Stored]:
+        """What is stored of each record."""
+        sql = "SELECT seq, prev, CAST(body AS BLOB), kind, participant, stratum, position FROM record NOT INDEXED"
+        with self._translated():
+            for row in self._connection.execute(f"{sql} WHERE seq >= ? ORDER BY seq", (since,)):
+                yield Stored(*row)
+
+    def _one(self, clause: str, values: tuple[str | int | None, ...]) -> Record | None:
+        with self._translated():
+            row = self._connection.execute(f"SELECT {_COLUMNS} FROM record {clause}", values).fetchone()
+        return self._made(row) if row else None
+
+    def _made(self, row: tuple[Any, ...]) -> Record:
+        """The record of a row of `_COLUMNS`."""
+        return _record(*row)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        """Turns errors of sqlite3 into those that a store may raise."""
+        raise NotImplementedError
+
+
+class SqliteStore(RecordQueries):
     """See `allocator.store.Store`. One connection; close it, or use it as a context manager."""
 
     def __init__(self, path: Path, *, busy_seconds: float = BUSY_SECONDS) -> None:
@@ -148,55 +216,6 @@ class SqliteStore:
                 [(record.seq, name, detail.salt, detail.value) for name, detail in details.items()],
             )
 
-    def last(self) -> Record | None:
-        """The newest record."""
-        return self._one("ORDER BY seq DESC LIMIT 1", ())
-
-    def record(self, seq: int) -> Record | None:
-        """The record at this place."""
-        return self._one("WHERE seq = ?", (seq,))
-
-    def newest(
-        self,
-        kinds: tuple[str, ...],
-        *,
-        participant: str | None = None,
-        stratum: str | None = None,
-        position: int | None = None,
-    ) -> Record | None:
-        """One index look-up a kind, all in one statement."""
-        own: tuple[str | int | None, ...] = ()
-        if participant is not None:
-            clause, own = _newest_clause(len(kinds), "participant"), (participant,)
-        elif position is not None:
-            clause, own = _newest_clause(len(kinds), "position"), (stratum, position)
-        else:
-            clause = _newest_clause(len(kinds), "kind")
-        return self._one(clause, tuple(value for kind in kinds for value in (kind, *own)))
-
-    def records(
-        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
-    ) -> Iterator[Record]:
-        """Records in order."""
-        clauses = ["seq >= ?"]
-        if kinds:
-            clauses.append(f"kind IN ({', '.join('?' * len(kinds))})")
-        if participant is not None:
-            clauses.append("participant = ?")
-        where = f"WHERE {' AND '.join(clauses)} "
-        values = (since, *kinds, *(() if participant is None else (participant,)))
-        with _translated(self._path):
-            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM record {where}ORDER BY seq", values)
-            for row in rows:
-                yield _record(*row)
-
-    def rows(self, since: int) -> Iterator[Stored]:
-        """What is stored of each record."""
-        sql = "SELECT seq, prev, CAST(body AS BLOB), kind, participant, stratum, position FROM record NOT INDEXED"
-        with _translated(self._path):
-            for row in self._connection.execute(f"{sql} WHERE seq >= ? ORDER BY seq", (since,)):
-                yield Stored(*row)
-
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
         with _translated(self._path):
@@ -207,12 +226,13 @@ class SqliteStore:
         question = clause, values
         if self._answers is not None and question in self._answers:
             return self._answers[question]
-        with _translated(self._path):
-            row = self._connection.execute(f"SELECT {_COLUMNS} FROM record {clause}", values).fetchone()
-        answer = _record(*row) if row else None
+        answer = super()._one(clause, values)
         if self._answers is not None:
             self._answers[question] = answer
         return answer
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return _translated(self._path)
 
 
 @cache
