@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 import attacks
 from allocator.answers_form import form_bytes
 from allocator.canonical import canonical_bytes
-from allocator.cli.auditor import record_line, verdict_text
+from allocator.cli.auditor import record_line
+from allocator.cli.verifying import verdict_text
 from allocator.errors import AllocatorError
 from allocator.keys import KeyFolder, PrivateKeys
 from allocator.log import GENESIS

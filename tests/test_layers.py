@@ -49,15 +49,17 @@ PURE = [
     "seed",
     "kind_rules",
     "rules",
+    "export",
     "verdict",
     "first_findings",
+    "trail",
+    "anchors",
     "replay",
     "verify",
 ]
 HELD_TOGETHER = [
-    *("home", "sqlite_store", "scratch_store", "keys", "evidence", "backup", "writer", "session", "setup"),
-    *("continuity",),
-    *("publishing", "exporting", "service"),
+    *("home", "sqlite_store", "scratch_store", "keys", "evidence", "export_evidence", "backup", "writer", "session"),
+    *("setup", "continuity", "publishing", "exporting", "receipt_pdf", "service"),
     *("opening", "restoring", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]

@@ -86,6 +86,7 @@ def export_study(service: PublishingService, actor: Actor, target: Path, scope: 
     check_target(service.place, target)
     service.check_may(actor, "exported")
     try:
+        service.keep_receipts()
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
             folder = Path(staging) / "export"
             folder.mkdir()

@@ -6,6 +6,7 @@ Nothing here is needed for an allocation; all of it lets somebody else check one
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,9 +19,9 @@ from allocator.continuity import ContinuityService, SharePaper
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused
 from allocator.export import certificate_bytes
 from allocator.home import write_durably
-from allocator.log import Record
+from allocator.log import ALLOCATION_KINDS, Record
 from allocator.merkle import WholeTree, consistency_proof, inclusion_proof, root
-from allocator.receipt import Receipt, arm_words, file_name
+from allocator.receipt import Receipt, arm_words, file_name, parse_receipt
 from allocator.seed import Seed, check_opening
 from allocator.session import require_text
 from allocator.study import stratum_label
@@ -121,14 +122,23 @@ class PublishingService(ContinuityService):
     def keep_receipt(self, record: Record) -> Path:
         """Write the receipt of an allocation beside the log, once; not synced, for it can be made again.
 
+        One that a crash left half written is made again.
+
         Raises:
             OSError, AllocatorError: it could not be made or written; the allocation stands.
         """
         path = self.place.receipts / file_name(record)
-        if not path.exists():
+        if not _is_receipt(path):
             self.place.receipts.mkdir(exist_ok=True)
-            path.write_bytes(self.receipt(record).to_bytes())
+            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+            unfinished.write_bytes(self.receipt(record).to_bytes())
+            unfinished.replace(path)
         return path
+
+    def keep_receipts(self) -> None:
+        """Every allocation's receipt is there. EvidenceError when one cannot be made again."""
+        for record in self.history.store.records(ALLOCATION_KINDS):
+            self.keep_receipt(record)
 
     def copy_receipt(self, actor: Actor, participant: str) -> Receipt:
         """A participant's receipt made again, marked as a copy and recorded (A10)."""
@@ -266,3 +276,11 @@ class PublishingService(ContinuityService):
             time=format_time(max(self._clock(), exported.time)),
             sign=actor.keys.signing.sign,
         )
+
+
+def _is_receipt(path: Path) -> bool:
+    try:
+        parse_receipt(path.read_bytes())
+        return True
+    except (OSError, EvidenceError):
+        return False

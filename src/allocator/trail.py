@@ -7,7 +7,6 @@ through other hands shows whether it still says what the log says.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -77,10 +76,19 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     yield f"{'[' if before == '[' else ''}\n]\n"
 
 
+class _Line:
+    """Takes one line of csv.writer."""
+
+    text = ""
+
+    def write(self, text: str) -> None:
+        self.text = text
+
+
 def _csv_line(values: Sequence[str]) -> str:
-    stream = io.StringIO(newline="")
-    csv.writer(stream).writerow(values)
-    return stream.getvalue()
+    line = _Line()
+    csv.writer(line).writerow(values)
+    return line.text
 
 
 class _Row(NamedTuple):
@@ -147,11 +155,11 @@ def _parse(trail: Given) -> Iterator[_Row]:
                 raise ValueError("a row is no object")
             return iter([_Row(trail.name, row, is_text=False) for row in rows])
         csv.field_size_limit(MAX_BODY << 1)  # a cell may hold a whole body
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = csv.reader((f"{line}\n" for line in text.split("\n")), strict=True)
         names = next(lines, [])
         if "seq" not in names or len(set(names)) != len(names):
             raise ValueError("its first line does not name a column seq, and each column once")
-        rows = list(lines)
+        rows = [row for row in lines if row]
         if any(len(row) != len(names) for row in rows):
             raise ValueError("a row has more or fewer cells than the first one")
         return iter([_Row(trail.name, dict(zip(names, row, strict=True)), is_text=True) for row in rows])
