@@ -122,7 +122,8 @@ def parse_receipt(data: bytes) -> Receipt:
         proof = tuple(map(parse_hash, lines[3:]))
         receipt = _receipt(parse_canonical(raw, limit=MAX_RECEIPT), proof, parse_checkpoint(note))
     except (CanonicalError, RecordError, ValueError) as error:
-        raise EvidenceError("receipt", f"this is no receipt: {error}") from error
+        said = "its lines are not ASCII" if isinstance(error, UnicodeError) else str(error)
+        raise EvidenceError("receipt", f"this is no receipt: {said}") from error
     if receipt.record.seq != int(index):
         raise EvidenceError("receipt", f"the index is {index}, the record is record {receipt.record.seq}")
     return receipt
@@ -218,8 +219,8 @@ def check_opened_entry(receipt: Receipt) -> None:
     """The arm is the one committed to: its commitment leads to the root of the schedule (C06)."""
     fields = receipt.record.fields
     label = stratum_label(fields["stratum"])
-    if fields["arm"] > 255:
-        raise EvidenceError("receipt", "the arm index is of no arm")
+    if fields["arm"] > 255 or len(label) > 0xFFFF:  # neither has a place in a commitment (docs/spec.md §1.1, §7.3)
+        raise EvidenceError("receipt", "its arm or its stratum is of no study")
     committed = sealing.commitment(
         bytes.fromhex(fields["salt"]),
         receipt.fingerprint,

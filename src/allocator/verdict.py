@@ -110,6 +110,7 @@ class Verdict:
     Attributes:
         records: how many are stored.
         followed: how many of them the chain could be followed; `head` is the hash of the last of these.
+        left_out: findings that are not listed, because a log wrong at every record has millions.
         facts: of a receipt by itself: what it says, by a word for each.
     """
 
@@ -119,6 +120,7 @@ class Verdict:
     head: bytes
     root: str | None
     findings: tuple[Finding, ...] = field(default=())
+    left_out: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -130,5 +132,6 @@ class Verdict:
             "head": self.head.hex(),
             "root": self.root,
             "findings": [finding.as_json() for finding in self.findings],
+            "left_out": self.left_out,
             **({"receipt": dict(self.facts)} if self.facts else {}),
         }

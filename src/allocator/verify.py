@@ -38,18 +38,19 @@ from allocator.trail import Trails
 from allocator.verdict import Evidence, Finding, Given, Verdict
 
 
-def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
-    """Establish everything above and give the verdict; every finding is listed, the first broken record first.
+def verify(evidence: Evidence, *, submit: Submit | None = None, store: Store | None = None) -> Verdict:
+    """Establish everything above and give the verdict; findings are listed, the first broken record first.
 
     Args:
         evidence: what was read.
         submit: hands signatures and answers to other processes: takes a worker and a batch of jobs for it, gives a
             function that returns what does not hold. None checks each at once.
+        store: an empty one to replay the records into; None for one in memory.
     """
     anchors, trails, findings = Anchors(evidence), Trails(evidence.given_trails), list(evidence.findings)
     if evidence.study is None or not evidence.readable:
         return _verdict(evidence, findings, anchors, None)
-    store = MemoryStore()
+    store = store or MemoryStore()
     replay = Replay(
         study=evidence.study,
         store=store,
@@ -70,7 +71,7 @@ def verify(evidence: Evidence, *, submit: Submit | None = None) -> Verdict:
     if evidence.export is not None:
         findings += _export(evidence.export, store, anchors)
     findings += trails.judge(complete=replay.complete)
-    return _verdict(evidence, findings, anchors, store)
+    return _verdict(evidence, findings, anchors, store, left_out=replay.left_out)
 
 
 def verify_receipt(given: Given, given_heads: tuple[bytes, ...] = ()) -> Verdict:
@@ -198,7 +199,9 @@ def _export(export: Export, store: Store, anchors: Anchors) -> Iterator[Finding]
             yield Finding(check="26 export", message=error.message, expected=expected, found=found)
 
 
-def _verdict(evidence: Evidence, findings: list[Finding], anchors: Anchors, store: Store | None) -> Verdict:
+def _verdict(
+    evidence: Evidence, findings: list[Finding], anchors: Anchors, store: Store | None, *, left_out: int = 0
+) -> Verdict:
     last = store.last() if store else None
     newest = store.newest(SEALING_KINDS) if store else None
     if findings:
@@ -216,4 +219,5 @@ def _verdict(evidence: Evidence, findings: list[Finding], anchors: Anchors, stor
         head=last.hash if last else b"",
         root=newest.fields["root"] if newest else None,
         findings=tuple(findings),
+        left_out=left_out,
     )

@@ -16,9 +16,11 @@ from allocator.text import shown
 
 if TYPE_CHECKING:
     from allocator.replay import Submit, Worker
+    from allocator.store import Store
     from allocator.verdict import Evidence, Finding, Given, Verdict
 
 PARALLEL_FROM = 4_000  # records; below it, starting processes costs more than it saves
+SCRATCH_FROM = 20_000  # records; fewer are kept in memory, which is faster
 _FILE = click.Path(path_type=Path)
 
 
@@ -61,9 +63,10 @@ def verify(
         call.show(verdict.as_json(), receipt_text(verdict, path.name))
         return _exit_code(verdict)
     evidence_of, what, name = _evidence_of(call, path)
-    with evidence_of(given_heads, **given) as evidence, _signature_processes(evidence.row_count, jobs) as submit:
-        verdict = verify_evidence(evidence, submit=submit)
-        compared = evidence.is_anchored
+    with evidence_of(given_heads, **given) as evidence:
+        records, compared = evidence.row_count, evidence.is_anchored
+        with _signature_processes(records, jobs) as submit, _store(records) as store:
+            verdict = verify_evidence(evidence, submit=submit, store=store)
     call.show(verdict.as_json(), verdict_text(verdict, name, what=what, compared=compared))
     return _exit_code(verdict)
 
@@ -120,6 +123,19 @@ def _signature_processes(records: int, jobs: int | None) -> Iterator[Submit | No
         yield submit
 
 
+@contextmanager
+def _store(records: int) -> Iterator[Store]:
+    """Where the records are replayed: in memory while that is little, else in a scratch file."""
+    from allocator.memory_store import MemoryStore
+    from allocator.scratch_store import scratch_store
+
+    if records < SCRATCH_FROM:
+        yield MemoryStore()
+        return
+    with scratch_store() as store:
+        yield store
+
+
 VERDICT_WORDS = {
     "intact": "INTACT: every check holds, and so does what you gave from elsewhere.",
     "intact-local": "INTACT, anchored only by this home's own head: whoever restores the whole machine restores it "
@@ -166,10 +182,12 @@ def receipt_text(verdict: Verdict, name: str) -> str:
 
 
 def _findings_lines(verdict: Verdict) -> list[str]:
-    count = len(verdict.findings)
+    count = len(verdict.findings) + verdict.left_out
     lines = [f"{count} finding{'s' if count > 1 else ''}, by check number:"] if count else []
     for finding in verdict.findings:
         lines += _finding_lines(finding)
+    if verdict.left_out:
+        lines.append(f"  … and {verdict.left_out} more, which are not listed")
     return lines
 
 
