@@ -82,16 +82,7 @@ class Anchors:
                 self._add("24 receipt", given, error)
 
     def _add(self, check: str, given: Given, error: EvidenceError, seq: int | None = None) -> None:
-        details = error.details if isinstance(error.details, dict) else {}
-        self.findings.append(
-            Finding(
-                check=check,
-                seq=seq,
-                message=f"{given.name}: {error.message}",
-                expected=details.get("expected"),
-                found=details.get("found"),
-            )
-        )
+        self.findings.append(Finding.of(check, error, seq=seq, file=given.name))
 
     # ---- heads --------------------------------------------------------------------------------------------------
 

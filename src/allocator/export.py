@@ -205,7 +205,7 @@ class Carried:
     sign_key: bytes | None
 
 
-def check_files(export: Export, manifest: Manifest, _: Carried) -> None:
+def check_files(export: Export, manifest: Manifest) -> None:
     """The files are exactly those the manifest names and the three, each of its size and digest."""
     three = {MANIFEST, CERTIFICATE, SUMS}
     for name in sorted((manifest.files.keys() | three) ^ export.files.keys()):
@@ -220,13 +220,13 @@ def check_files(export: Export, manifest: Manifest, _: Carried) -> None:
             )
 
 
-def check_sums(export: Export, _: Manifest, __: Carried) -> None:
+def check_sums(export: Export, _: Manifest) -> None:
     """SHA256SUMS says what the files are."""
     if export.sums != sums({name: file for name, file in export.files.items() if name != SUMS}):
         raise EvidenceError("export", f"{SUMS} does not say what the files are")
 
 
-def check_contents(export: Export, manifest: Manifest, _: Carried) -> None:
+def check_contents(export: Export, manifest: Manifest) -> None:
     """Private details are there exactly in scope inspection; a checkpoint always."""
     if (DETAILS in export.files) != (manifest.scope == "inspection"):
         there = "is there" if DETAILS in export.files else "is not there"
@@ -249,33 +249,43 @@ def check_carried(_: Export, manifest: Manifest, carried: Carried) -> None:
         raise EvidenceError("export", f"the last record is not that of an export of scope {manifest.scope}")
 
 
-def check_certificate(export: Export, manifest: Manifest, carried: Carried) -> None:
-    """Signed by the person of the last record, over this manifest, not before that record (R01)."""
+def check_certified(export: Export, manifest: Manifest) -> None:
+    """The certificate is one, and of this manifest."""
+    _certificate(export.certificate, {"study": manifest.study, "manifest": hashlib.sha256(export.manifest).hexdigest()})
+
+
+def check_certificate(export: Export, _: Manifest, carried: Carried) -> None:
+    """It is signed by the person of the last record, in that role, not before that record (R01)."""
+    last = carried.last.fields
+    plain = _certificate(export.certificate, {"person": last.get("person"), "role": last.get("role")})
+    signature = bytes.fromhex(plain.pop("signature"))
+    if parse_time(plain["time"]) < carried.last.time or carried.sign_key is None:
+        raise _no_certificate("it was signed before the export was recorded, or by nobody of the study")
     try:
-        plain = parse_canonical(export.certificate, limit=1 << 16)
-        if plain.keys() != _SIGNED or not has_form("signature", plain["signature"]):
-            raise CanonicalError("other fields than a certificate has")
-        moment = parse_time(plain["time"])
-        last = carried.last.fields
-        expected = {
-            "format": CERTIFICATE_FORMAT,
-            "study": manifest.study,
-            "manifest": hashlib.sha256(export.manifest).hexdigest(),
-            "person": last.get("person"),
-            "role": last.get("role"),
-            "meaning": CERTIFICATE_MEANING,
-        }
-        for name, wanted in expected.items():
-            if plain[name] != wanted:
-                raise CanonicalError(f"its {name} is another one")
-        if moment < carried.last.time or carried.sign_key is None:
-            raise CanonicalError("it was signed before the export was recorded, or by nobody of the study")
-        signature = bytes.fromhex(plain.pop("signature"))
         check_ed25519(carried.sign_key, signature, tag("certificate") + canonical_bytes(plain))
-    except (InvalidSignature, CanonicalError, ValueError, TypeError) as error:
-        said = str(error) or "its signature is not this person's"
-        raise EvidenceError("certificate", f"{CERTIFICATE} does not hold: {said}") from error
+    except (InvalidSignature, ValueError) as error:
+        raise _no_certificate("its signature is not this person's over it") from error
 
 
-# One finding each, of check 26 (docs/spec.md §18.4), in this order.
-EXPORT_CHECKS = (check_files, check_sums, check_contents, check_carried, check_certificate)
+def _certificate(data: bytes, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """certificate.json, parsed; what is stated must stand in it. EvidenceError otherwise."""
+    try:
+        plain = parse_canonical(data, limit=1 << 16)
+        if plain.keys() != _SIGNED or not has_form("signature", plain["signature"]):
+            raise CanonicalError("it has other fields than a certificate")
+        parse_time(plain["time"])
+    except (CanonicalError, TypeError) as error:
+        raise _no_certificate(str(error)) from error
+    for name, wanted in {"format": CERTIFICATE_FORMAT, "meaning": CERTIFICATE_MEANING, **stated}.items():
+        if plain[name] != wanted:
+            raise _no_certificate(f"its {name} is another one")
+    return plain
+
+
+def _no_certificate(why: str) -> EvidenceError:
+    return EvidenceError("certificate", f"{CERTIFICATE} does not hold: {why}")
+
+
+# One finding each, of check 26 (docs/spec.md §18.4), in this order: of the files, whatever the log is, and of the log.
+FILE_CHECKS = (check_files, check_sums, check_contents, check_certified)
+LOG_CHECKS = (check_carried, check_certificate)

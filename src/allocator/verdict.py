@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from allocator.errors import AllocatorError
 from allocator.export import Export
 from allocator.log import Detail
 from allocator.study import Study
@@ -22,6 +23,13 @@ class Finding:
     seq: int | None = None
     expected: Any = None
     found: Any = None
+
+    @classmethod
+    def of(cls, check: str, error: AllocatorError, *, seq: int | None = None, file: str = "") -> Finding:
+        """What an error says, about the record or the file named."""
+        details = error.details if isinstance(error.details, dict) else {}
+        message = f"{file}: {error.message}" if file else error.message
+        return cls(check=check, seq=seq, message=message, expected=details.get("expected"), found=details.get("found"))
 
     def as_json(self) -> dict[str, Any]:
         """The finding object of the command line."""

@@ -19,12 +19,13 @@ What must be established, in this order (the numbers are those of findings):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from allocator.anchors import Anchors
 from allocator.errors import AllocatorError, EvidenceError
-from allocator.export import EXPORT_CHECKS, Carried, Export, Manifest
+from allocator.export import FILE_CHECKS, LOG_CHECKS, Carried, Export, Manifest
 from allocator.history import History
 from allocator.log import SEALING_KINDS
 from allocator.memory_store import MemoryStore
@@ -49,6 +50,7 @@ def verify(evidence: Evidence, *, submit: Submit | None = None, store: Store | N
     """
     anchors, trails, findings = Anchors(evidence), Trails(evidence.given_trails), list(evidence.findings)
     if evidence.study is None or not evidence.readable:
+        findings += _export(evidence.export, None, anchors)
         return _verdict(evidence, findings, anchors, None)
     store = store or MemoryStore()
     replay = Replay(
@@ -68,8 +70,7 @@ def verify(evidence: Evidence, *, submit: Submit | None = None, store: Store | N
     findings += _registry(evidence, store)
     findings += anchors.judge(evidence.study, store, complete=replay.complete)
     findings += _opening(evidence, evidence.study, store)
-    if evidence.export is not None:
-        findings += _export(evidence.export, store, anchors)
+    findings += _export(evidence.export, store, anchors)
     findings += trails.judge(complete=replay.complete)
     return _verdict(evidence, findings, anchors, store, left_out=replay.left_out)
 
@@ -102,14 +103,7 @@ def verify_receipt(given: Given, given_heads: tuple[bytes, ...] = ()) -> Verdict
             if digest not in known:
                 raise EvidenceError("receipt", "the head given is none that this receipt knows")
     except AllocatorError as error:
-        details = error.details if isinstance(error.details, dict) else {}
-        finding = Finding(
-            check="24 receipt",
-            seq=facts.get("record"),
-            message=f"{given.name}: {error.message}",
-            expected=details.get("expected"),
-            found=details.get("found"),
-        )
+        finding = Finding.of("24 receipt", error, seq=facts.get("record"), file=given.name)
         return Verdict(
             verdict="broken", records=0, followed=0, head=b"", root=facts.get("root"), findings=(finding,), facts=facts
         )
@@ -151,9 +145,7 @@ def _opening(evidence: Evidence, study: Study, store: Store) -> Iterator[Finding
             raise EvidenceError("seed", "seed.json is not there, although the list was opened")
         _check_opened(evidence.seed, opened.fields["seed_digest"], evidence.sealed_files, study, store)
     except AllocatorError as error:
-        details = error.details if isinstance(error.details, dict) else {}
-        expected, found = details.get("expected"), details.get("found")
-        yield Finding(check="25 opening", message=error.message, expected=expected, found=found)
+        yield Finding.of("25 opening", error)
     except Exception as error:  # whatever a hostile seed holds, the verifier reports it
         yield Finding(check="25 opening", message=f"the seed cannot be judged: {type(error).__name__} {error}")
 
@@ -172,31 +164,37 @@ def _check_opened(data: bytes, digest: str, sealed_files: tuple[bytes, ...], stu
     raise EvidenceError("seed", "the sealed schedule to hold the seed to is not there")
 
 
-def _export(export: Export, store: Store, anchors: Anchors) -> Iterator[Finding]:
-    """Check 26, by its parts."""
-    last, opening = store.last(), store.record(0)
+def _export(export: Export | None, store: Store | None, anchors: Anchors) -> Iterator[Finding]:
+    """Check 26, by its parts; those about the log only where a record of it could be followed."""
+    if export is None:
+        return
     try:
         manifest = Manifest.from_bytes(export.manifest)
     except EvidenceError as error:
-        yield Finding(check="26 export", message=error.message)
+        yield Finding.of("26 export", error)
         return
-    if last is None or opening is None:
-        return  # no record could be followed, which is said already
+    checks: list[Callable[[], None]] = [partial(check, export, manifest) for check in FILE_CHECKS]
+    if (carried := _carried(store, anchors)) is not None:
+        checks += [partial(check, export, manifest, carried) for check in LOG_CHECKS]
+    for check in checks:
+        try:
+            check()
+        except EvidenceError as error:
+            yield Finding.of("26 export", error)
+
+
+def _carried(store: Store | None, anchors: Anchors) -> Carried | None:
+    last, opening = (store.last(), store.record(0)) if store else (None, None)
+    if store is None or last is None or opening is None:
+        return None
     person = History(store).person(last.fields.get("person") or "")
-    carried = Carried(
+    return Carried(
         study=opening.fields["study"],
         records=anchors.tree.size,
         tree=anchors.tree.root(),
         last=last,
         sign_key=person.sign_key if person and person.enrolled else None,
     )
-    for check in EXPORT_CHECKS:
-        try:
-            check(export, manifest, carried)
-        except EvidenceError as error:
-            details = error.details if isinstance(error.details, dict) else {}
-            expected, found = details.get("expected"), details.get("found")
-            yield Finding(check="26 export", message=error.message, expected=expected, found=found)
 
 
 def _verdict(
