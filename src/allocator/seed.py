@@ -16,7 +16,7 @@ from allocator.errors import AllocatorError, EvidenceError
 from allocator.log import Record
 from allocator.record_form import has_form
 from allocator.schedule import Schedule, generate_schedule
-from allocator.study import Study
+from allocator.study import Study, stratum_label
 
 FORMAT = "allocator-seed/1"
 MAX_SEED = 1 << 20
@@ -62,29 +62,7 @@ class Seed:
 
 def draw_again(seed: Seed, study: Study, generated: Record) -> Schedule:
     """The list of this seed. EvidenceError when its shares or its design are not those committed to."""
-    fields = generated.fields
-    found = [sealing.seed_commitment(bytes.fromhex(share)).hex() for share in seed.shares]
-    if (seed.study, seed.sealing) != (study.id, fields["sealing"]) or found != fields["seed_commitments"]:
-        raise EvidenceError(
-            "seed",
-            "the shares of the seed are not those committed to",
-            details={"expected": fields["seed_commitments"], "found": found},
-        )
-    try:
-        design = RandomizationDesign.from_tables(dict(seed.design)).for_study(study)
-        if design.plain() != seed.design:
-            raise DesignError("design", "it is not in its canonical form")
-    except (AllocatorError, DesignError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise EvidenceError("seed", f"the seed states no design of this study: {error}") from error
-    salt = bytes.fromhex(seed.salt)
-    committed = design_commitment(design, salt).hex()
-    if committed != fields["design_commitment"]:
-        raise EvidenceError(
-            "seed",
-            "the design is not the one committed to",
-            details={"expected": fields["design_commitment"], "found": committed},
-        )
-    return generate_schedule(study, design, salt, [bytes.fromhex(share) for share in seed.shares])
+    return _drawn(seed, study, _committed_design(seed, study, generated))
 
 
 def check_opening(seed: Seed, study: Study, generated: Record, sealed: sealing.SealedSchedule) -> Schedule:
@@ -93,24 +71,63 @@ def check_opening(seed: Seed, study: Study, generated: Record, sealed: sealing.S
     Raises:
         EvidenceError: another seed or design, or an entry that is not the one drawn: the first one is named.
     """
-    schedule = draw_again(seed, study, generated)
-    if [stratum.label for stratum in sealed.strata] != [stratum.label for stratum in schedule.strata]:
-        raise EvidenceError("seed", "the strata of the sealed schedule are not those of the study")
+    seed = Seed.from_bytes(seed.to_bytes())  # in the one form that everybody reads: papers are typed, in capitals too
+    design = _committed_design(seed, study, generated)
+    _check_extent(design, study, sealed)  # before anything is drawn: who makes up a log commits to lists of any length
+    schedule = _drawn(seed, study, design)
     for stratum, drawn in zip(sealed.strata, schedule.strata, strict=True):
-        if len(stratum.entries) != len(drawn.arms):
-            raise EvidenceError(
-                "seed",
-                f"stratum {drawn.label} has another number of entries than the design",
-                details={"expected": len(drawn.arms), "found": len(stratum.entries)},
-            )
         for position, arm in enumerate(drawn.arms):
             expected = sealing.commitment(
                 drawn.salt(position), study.fingerprint, sealed.sealing, drawn.label, position, arm
             )
             if stratum.commitment(position) != expected:
-                raise EvidenceError(
-                    "seed",
+                raise _differs(
                     f"entry {position} of stratum {drawn.label} is not the one that the seed draws",
-                    details={"expected": expected.hex(), "found": stratum.commitment(position).hex()},
+                    expected.hex(),
+                    stratum.commitment(position).hex(),
                 )
     return schedule
+
+
+def _committed_design(seed: Seed, study: Study, generated: Record) -> RandomizationDesign:
+    """The design of this seed, which is the one committed to as its shares are."""
+    fields = generated.fields
+    if (seed.study, seed.sealing) != (study.id, fields["sealing"]):
+        raise _differs(
+            "the seed is of another study or sealing", [study.id, fields["sealing"]], [seed.study, seed.sealing]
+        )
+    found = [sealing.seed_commitment(bytes.fromhex(share)).hex() for share in seed.shares]
+    if found != fields["seed_commitments"]:
+        raise _differs("the shares of the seed are not those committed to", fields["seed_commitments"], found)
+    try:
+        design = RandomizationDesign.from_tables(dict(seed.design)).for_study(study)
+        if design.plain() != seed.design:
+            raise DesignError("design", "it is not in its canonical form")
+    except (AllocatorError, DesignError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EvidenceError("seed", f"the seed states no design of this study: {error}") from error
+    committed = design_commitment(design, bytes.fromhex(seed.salt)).hex()
+    if committed != fields["design_commitment"]:
+        raise _differs("the design is not the one committed to", fields["design_commitment"], committed)
+    return design
+
+
+def _check_extent(design: RandomizationDesign, study: Study, sealed: sealing.SealedSchedule) -> None:
+    """The sealed schedule has the strata of the study and the entries of the design."""
+    expected, found = [stratum_label(s) for s in study.strata], [stratum.label for stratum in sealed.strata]
+    if found != expected:
+        raise _differs("the strata of the sealed schedule are not those of the study", expected, found)
+    for stratum in sealed.strata:
+        if len(stratum.entries) != design.length:
+            raise _differs(
+                f"stratum {stratum.label} has another number of entries than the design",
+                design.length,
+                len(stratum.entries),
+            )
+
+
+def _drawn(seed: Seed, study: Study, design: RandomizationDesign) -> Schedule:
+    return generate_schedule(study, design, bytes.fromhex(seed.salt), [bytes.fromhex(share) for share in seed.shares])
+
+
+def _differs(message: str, expected: Any, found: Any) -> EvidenceError:
+    return EvidenceError("seed", message, details={"expected": expected, "found": found})
