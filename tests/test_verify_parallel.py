@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from allocator.cli import auditor, run
+from allocator.cli import run, verifying
 from support import TrialFactory
 
 
@@ -18,7 +18,7 @@ def test_two_processes_find_what_one_finds(
     trial.allocate("P-001", "P-002")
     log = trial.place.log_file
     log.write_bytes(log.read_bytes().replace(b'"number":2', b'"number":3'))
-    monkeypatch.setattr(auditor, "PARALLEL_FROM", 1)
+    monkeypatch.setattr(verifying, "PARALLEL_FROM", 1)
     said = []
     for jobs in ("1", "2"):
         assert run(["--json", "verify", str(trial.home), "--jobs", jobs]) == 3

@@ -19,6 +19,7 @@ from allocator.errors import AllocatorError, EvidenceError, StorageError
 from allocator.first_findings import FirstFindings
 from allocator.history import History
 from allocator.log import SEALING_KINDS, Record, RecordError, parse_record
+from allocator.packed_schedule import read_packed
 from allocator.person import check_signature
 from allocator.rules import RULES
 from allocator.store import Store
@@ -223,7 +224,7 @@ class Replay:
                 found = hashlib.sha256(self._sealed_files[0]).hexdigest()
                 said = "sealed.json is not the file whose digest is in the log"
                 raise EvidenceError("sealed-file", said, details={"expected": digest, "found": found})
-            sealed = sealing.SealedSchedule.from_bytes(data)
+            sealed = read_packed(data)
             _check_sealed(sealed, generated, self._study, self._fingerprint())
             self._sealed = sealed
         except EvidenceError as error:
@@ -244,7 +245,7 @@ class Replay:
         """The same list sealed again later: its commitments are these, whatever became of the first file."""
         for data in self._sealed_files:
             try:
-                sealed = sealing.SealedSchedule.from_bytes(data)
+                sealed = read_packed(data)
                 named = (sealed.sealing.hex(), sealed.root.hex(), sealing.schedule_root(sealed.strata).hex())
             except EvidenceError:
                 continue
