@@ -89,6 +89,15 @@ def test_the_auditor_finds_the_log_intact_and_then_one_byte_changed(story: Ran) 
     assert "10 allocated" in story.out[broken:]
 
 
+@pytest.mark.requirement("A09", "U05", "R01")
+def test_a_receipt_is_checked_the_list_opened_and_an_export_judged_by_the_second_program(story: Ran) -> None:
+    assert "OF ONE PIECE, and of the log whose head you gave" in story.out
+    assert re.search(r"^\$ allocator verify --receipt \S+/000004-P-004\.tlog-proof$", story.out, re.MULTILINE)
+    assert "OPENED: the list drawn again from the seed is the sealed one, in every entry" in story.out
+    second = story.out.index("export/verify.py kept/export")
+    assert "INTACT" in story.out[second:] and "the whole list was drawn again" in story.out[second:]
+
+
 def test_no_line_runs_over_the_edge(story: Ran) -> None:
     free = re.compile(r"\s*\$ |\s+(\d+  )?\d{4}-")  # what is typed, and the records of the log
     assert [line for line in story.out.splitlines() if len(line) > 120 and not free.match(line)] == []
@@ -98,7 +107,8 @@ def test_a_home_that_is_kept_holds_and_can_be_looked_at(story: Ran, folder: Path
     site = Site(home=folder / "kept", desk=folder, codes={})
     assert story.code == 0
     assert site.verdict() == "intact-local"
-    assert site.typed("--json status").result["allocated"] == 10
+    status = site.typed("--json status").result
+    assert (status["allocated"], status["state"]) == (10, "opened")
     shown = site.typed("--json --as PHAR-1 show P-004", ALLOCATOR_PASSPHRASE="demonstration PHAR-1").result
     assert shown["number"] == 4
     assert folder.joinpath("tmp").is_dir()

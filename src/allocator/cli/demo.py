@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
@@ -85,6 +87,8 @@ class Story:
         self._enrolment()
         verdict = self._evidence()
         self._tampering()
+        self._opening()
+        self._farewell()
         return {"allocated": self.allocated, "refused": self.refused, "verdict": verdict}
 
     # ---- chapters ---------------------------------------------------------------------------------------------
@@ -226,7 +230,21 @@ class Story:
         )
         head = self.silently("", "status")["head"]
         self.told("", "verify", "--head", head)
-        return str(self.silently("", "verify", "--head", head)["verdict"])
+        verdict = str(self.silently("", "verify", "--head", head)["verdict"])
+        self.say(
+            "",
+            "Each reveal also left a receipt in the pharmacy file: the signed record, its place in the log, and the "
+            "opened entry with its path to the root that was fixed before the first participant. One alone needs "
+            "neither the log nor this home, only the hash of record 0 that was deposited at the activation:",
+        )
+        receipt = str(self._receipt("000004-P-004"))
+        self.told("", "verify", receipt, "--head", self.silently("", "status")["first_record"])
+        self.say("", "And a log is held to it, as to a head: one that lacks the record of a receipt is broken.")
+        self.told("", "verify", "--receipt", receipt)
+        return verdict
+
+    def _receipt(self, name: str) -> Path:
+        return self.home / "schedules" / STUDY / "receipts" / f"{name}.tlog-proof"
 
     def _tampering(self) -> None:
         self.say(
@@ -244,6 +262,37 @@ class Story:
             home, self.home = self.home, copy
             self.told("", "verify", expect=3)
             self.home = home
+
+    def _opening(self) -> None:
+        self.say(
+            "10. The end: the list is opened, and everything leaves the building",
+            "All ten are allocated. The sponsor closes the study; then statistician and custodian each give their "
+            "share of the seed. With both, anybody draws the whole list again and compares it with what was sealed.",
+        )
+        self.told("SPON-1", "close", "--reason", "all ten are allocated")
+        self.told("STAT-1", "open")
+        self.told("CUST-1", "open")
+        export = self.home / "export"
+        self.told("AUD-1", "export", str(export))
+        self.say(
+            "",
+            "The export needs nothing of ours. A second program, in one file and written from the specification alone, "
+            "follows the chain, judges every rule, draws the list again, and says the same:",
+        )
+        self._second_opinion(export)
+
+    def _second_opinion(self, export: Path) -> None:
+        """Run the export's own verifier as a stranger would: a plain Python, without our package."""
+        self.line(f"$ python3 {_typed(str(export / 'verify.py'))} {_typed(str(export))}")
+        command = [sys.executable, "-I", "-S", str(export / "verify.py"), str(export)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        for line in (done.stdout + done.stderr).rstrip().splitlines():
+            self.line("  " + line)
+        self.line()
+        if done.returncode != 0:
+            raise RuntimeError(f"the second verifier ended with {done.returncode}: {done.stdout}{done.stderr}")
+
+    def _farewell(self) -> None:
         self.line(
             f"That is the whole story: {self.allocated} allocated, {self.refused} refusals, all of them in the log."
         )
