@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from allocator import first_findings, replay, scratch_store
-from allocator.chain import LINKS, Chain, follow_links
+from allocator.chain import Chain, follow_links
 from allocator.errors import EvidenceError, StorageError
 from allocator.evidence import read_evidence
 from allocator.first_findings import FirstFindings
@@ -372,8 +372,8 @@ def links(trial: Trial) -> list[tuple[int, Any, Any]]:
 
 @pytest.mark.requirement("L02")
 def test_the_chain_is_followed_to_its_end(links: list[tuple[int, Any, Any]], trial: Trial) -> None:
-    assert follow_links(links) == Chain(len(links), len(links), trial.last.hash)
-    assert follow_links([]) == Chain(0, 0, GENESIS)
+    assert follow_links(links) == Chain(len(links), len(links), trial.last.hash, None)
+    assert follow_links([]) == Chain(0, 0, GENESIS, None)
 
 
 @pytest.mark.requirement("L02")
@@ -389,19 +389,13 @@ def test_it_ends_where_a_row_does_not_link(links: list[tuple[int, Any, Any]], ch
     }[change]
     linked = 6 if change == "body" else 5  # a changed body shows in the row after it
     chain = follow_links(links)
-    assert (chain.rows, chain.records) == (len(links), linked)
+    assert (chain.rows, chain.records, chain.after_gap) == (len(links), linked, None)
     assert chain.head == link(*links[linked - 1][1:])
 
 
-@pytest.mark.requirement("L02")
-def test_it_ends_at_a_gap(links: list[tuple[int, Any, Any]]) -> None:
-    assert follow_links(links[:5] + links[6:])[:2] == (5, 5)
-    assert follow_links([(-1, GENESIS, b""), *links])[:2] == (0, 0)
-
-
-@pytest.mark.requirement("L02")
-def test_it_reads_a_log_file(trial: Trial) -> None:
-    trial.allocate("P-001")
-    with closing(sqlite3.connect(trial.place.log_file)) as connection:
-        chain = follow_links(connection.execute(LINKS))
-    assert chain == Chain(trial.last.seq + 1, trial.last.seq + 1, trial.last.hash)
+@pytest.mark.requirement("L03")
+@pytest.mark.parametrize(("first", "found"), [(0, 6), (-1, -1)])
+def test_it_ends_at_a_gap(links: list[tuple[int, Any, Any]], first: int, found: int) -> None:
+    gap = [(-1, GENESIS, b""), *links] if first < 0 else links[:5] + links[6:]
+    rows = 0 if first < 0 else 5
+    assert follow_links(gap)[:2] == (rows, rows) and follow_links(gap).after_gap == found

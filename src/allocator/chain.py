@@ -1,7 +1,7 @@
 """The chain pass: how far stored rows are one chain, before any rule is asked (docs/spec.md §11.2, checks 05 and 12).
 
-Each row is read and hashed once and nothing is kept. So of a log of any length it is known at once how far it holds
-together, long before signatures and rules have been gone through.
+It reads and hashes each row once and keeps nothing, so that of a log of any length the first place where it does not
+hold together is known at once, long before signatures and rules have been gone through.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 from allocator.log import GENESIS, link
 
-LINKS = "SELECT rowid, prev, CAST(body AS BLOB) FROM record NOT INDEXED ORDER BY rowid"  # what it reads of a log's file
-
 
 class Chain(NamedTuple):
     """How far rows hold together.
@@ -21,11 +19,13 @@ class Chain(NamedTuple):
         rows: that stand in their places: 0, 1, 2, … without a gap.
         records: the first of them, each with the hash of the one before as its `prev`.
         head: hash of the last of these records, 32 bytes; zero bytes for none.
+        after_gap: the place of the row that stands where row number `rows` should; None when the rows end there.
     """
 
     rows: int
     records: int
     head: bytes
+    after_gap: int | None
 
 
 def follow_links(links: Iterable[tuple[int, Any, Any]]) -> Chain:
@@ -33,8 +33,8 @@ def follow_links(links: Iterable[tuple[int, Any, Any]]) -> Chain:
     rows, records, head = 0, 0, GENESIS
     for place, prev, body in links:
         if place != rows:
-            break
+            return Chain(rows, records, head, place)
         if records == rows and prev == head and type(body) is bytes:
             head, records = link(prev, body), rows + 1
         rows += 1
-    return Chain(rows, records, head)
+    return Chain(rows, records, head, None)
