@@ -499,7 +499,11 @@ class Life(RuleBasedStateMachine):
     def export(self, by: str) -> None:
         """That an export is made is recorded, in any state."""
         fault = self.role_fault(self.by(by), "exported")
-        self.act(fault, lambda: self.trial.service.record_export(self.actor(by), "evidence"))
+        self.act(fault, lambda: self._export(by))
+
+    def _export(self, by: str) -> None:
+        with self.trial.service.exporting(self.actor(by), "evidence") as record:
+            assert record.fields["scope"] == "evidence"
 
     def review(self, by: str) -> None:
         """The trail up to now, by an auditor, in any state."""
