@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench faults soak matrix lock clean
+.PHONY: demo test lint types tests bench faults attacks soak matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -34,6 +34,15 @@ bench: $(READY)
 # Each system call of a reveal and of a confirmation failed once, and killed; needs strace. Writes docs/faults.md.
 faults: $(READY)
 	$(BIN)/python faults/run.py --write docs/faults.md
+
+# Every attack on a real home, on a plain hash chain and on a published audit log. Writes docs/attacks.md.
+attacks: $(READY) $(VENV)/attacks/.ready
+	$(BIN)/python attacks/run.py --write docs/attacks.md
+
+$(VENV)/attacks/.ready: $(READY) attacks/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
+		--target $(VENV)/attacks -r attacks/requirements.txt
+	@touch $@
 
 # The state machine and the simulated study, with new seeds, for as long as asked: make soak SECONDS=600
 SECONDS ?= 120
