@@ -26,7 +26,7 @@ from allocator.verdict import Evidence, Given, Verdict
 from allocator.verify import verify
 from allocator.writer import Actor
 from attacks import Forger, Stored, dump, edit, log_of, place, rebuild, rechained, tell_story, write_head
-from support import STUDY_ID, Trial, TrialFactory, open_service
+from support import STUDY_ID, Clock, Trial, TrialFactory, open_service
 
 
 class Home(Victim):
@@ -35,12 +35,13 @@ class Home(Victim):
     table = "record"
 
     def __init__(self, told: Trial) -> None:
-        self.folder, self.actors, self._clock = told.home, told.actors, told.clock
+        self.folder, self.actors, self._now = told.home, told.actors, told.clock.now
 
     @cached_property
     def trial(self) -> Trial:
         """Its people at work; closed by `close`."""
-        return Trial(home=self.folder, service=open_service(self.folder), actors=self.actors, clock=self._clock)
+        clock = Clock(self._now)
+        return Trial(home=self.folder, service=open_service(self.folder, clock), actors=self.actors, clock=clock)
 
     def close(self) -> None:
         """Let go of its files."""

@@ -154,7 +154,7 @@ THE_END = (
         kept=(HEAD,),
     ),
     Attack("… a checkpoint is kept", OWNER, "23", do.rows(do.first_records, None, anchor=True), kept=(CHECKPOINT,)),
-    Attack("… a receipt is kept", OWNER, "24", do.rows(do.first_records, 30, anchor=True), kept=(RECEIPT,)),
+    Attack("… a receipt is kept", OWNER, "24", do.rows(do.first_records, do.RECEIVED, anchor=True), kept=(RECEIPT,)),
     Attack("yesterday's log put back", OWNER, "21", do.fresh_file, "active"),
     Attack("the whole home put back; a later hash is kept", OWNER, "22", do.seen(do.whole_home_back), "active"),
     Attack("fork: two heads of one size, a checkpoint of the other", ALL, "23", do.seen(do.fork), "active"),
@@ -162,13 +162,13 @@ THE_END = (
         "the end rewritten with everybody's keys; a receipt is kept",
         ALL,
         "24",
-        do.rows(do.told_otherwise, 30, EVERYBODY, anchor=True),
+        do.rows(do.told_otherwise, do.RECEIVED, EVERYBODY, anchor=True),
         kept=(RECEIPT,),
     ),
     Attack(
         "the whole study made anew; record 0's hash is deposited", OWNER, "22", do.seen(do.fabricated), kept=(FIRST,)
     ),
-    Attack("… a receipt is kept", OWNER, "24", do.seen(do.fabricated, 30), kept=(RECEIPT,)),
+    Attack("… a receipt is kept", OWNER, "24", do.seen(do.fabricated, do.RECEIVED), kept=(RECEIPT,)),
 )
 
 FILES = (
@@ -214,6 +214,14 @@ THE_LIST = (
         lacks=NO_LIST,
     ),
     Attack("another study's list", OWNER, "09", do.ours(do.another_studys), lacks=NO_LIST),
+    Attack(
+        "another list after the same record 0, signed by all; a receipt is kept",
+        ALL,
+        "24",
+        do.ours(do.sealed_otherwise),
+        kept=(RECEIPT,),
+        lacks=NO_LIST,
+    ),
     Attack("an arm that is not the one committed to", BOTH, "19", do.collusion("another arm"), "active"),
     Attack("a list generated again after activation", STATISTICIAN, "18", do.forged(do.generated_again), "active"),
 )
@@ -255,11 +263,17 @@ PEOPLE = (
 )
 
 KEPT = (
-    Attack("a receipt names another arm", HOLDER, "24", do.seen(do.edited_receipt, 30), kept=(RECEIPT,)),
-    Attack("a receipt of another log", HOLDER, "24", do.seen(do.of_another_log(RECEIPT), 30)),
+    Attack("a receipt names another arm", HOLDER, "24", do.seen(do.edited_receipt, do.RECEIVED), kept=(RECEIPT,)),
+    Attack("a receipt of another log", HOLDER, "24", do.seen(do.of_another_log(RECEIPT), do.RECEIVED)),
     Attack("a checkpoint states another size", HOLDER, "23", do.seen(do.edited_checkpoint), kept=(CHECKPOINT,)),
     Attack("a checkpoint of another log", HOLDER, "23", do.seen(do.of_another_log(CHECKPOINT))),
-    Attack("a cell of a readable copy (`log --export`)", HOLDER, "27", do.seen(do.edited_trail, 16), kept=(TRAIL,)),
+    Attack(
+        "a cell of a readable copy (`log --export`)",
+        HOLDER,
+        "27",
+        do.seen(do.edited_trail, do.ALLOCATED),
+        kept=(TRAIL,),
+    ),
     Attack("a checkpoint signed over another history", LOG_KEY, "23", do.seen(do.signed_lie)),
 )
 
@@ -358,6 +372,15 @@ UNSEEN = (
         "",
         do.rows(do.told_otherwise, None, EVERYBODY, anchor=True),
         kept=(FIRST,),
+        verdict="intact",
+    ),
+    Attack(
+        "another list after the same record 0, signed by all; the deposited root tells whoever compares it",
+        ALL,
+        "",
+        do.ours(do.sealed_otherwise),
+        kept=(FIRST,),
+        lacks=NO_LIST,
         verdict="intact",
     ),
     Attack(

@@ -26,13 +26,15 @@ from allocator.keys import PrivateKeys
 from allocator.receipt import parse_receipt
 from allocator.seed import Seed
 from allocator.writer import Actor
-from attacks import Forger, as_owner, edit, journal_that_restores, place, rechained
+from attacks import Forger, as_owner, edit, journal_that_restores, place, rechained, tell_story
+from support import design
 from test_attacks import COLLUSIONS, HOSTILE, IDENTITY, ORDER, SEALED_ATTACKS
 
 Act = Callable[[Victim], int | None]
 Rows = list[Any]
 
 GENERATED, CONFIRMED, ALLOCATED, REFUSED, FAILED, CUT, UNBLINDED, EARLIER, LAST = 11, 15, 16, 19, 20, 25, 27, 29, 31
+RECEIVED = 30  # the allocation whose receipt is kept
 
 
 # ---- how ----
@@ -435,6 +437,20 @@ def digest_signed_again(home: Home) -> int:
     return GENERATED
 
 
+def sealed_otherwise(home: Home) -> int:
+    """All people draw and seal another list after the same beginning, and live the same story with it."""
+    home.rebuild(home.rows()[:GENERATED])
+    home.move_anchor()
+    place(home.folder).sealed_file.unlink()
+    trial = home.trial
+    trial.service.generate(trial.actor("ST"), design(length=6))
+    for person in ("PH", "IN"):
+        trial.service.grant(trial.actor("ST"), person)
+    trial.service.activate(trial.actor("SP"), "ethics file 12, page 3")
+    tell_story(trial)
+    return RECEIVED
+
+
 def sealed_again(home: Home) -> int:
     """Holders of both halves put the other arm under the old commitment of an entry."""
     forger = Forger(home.trial)
@@ -450,7 +466,7 @@ REFUSAL = {"action": "allocated", "cause": "not-confirmed", "participant": None}
 
 def refused(**how: Any) -> Act:
     """A record of theirs, a refusal, with one thing wrong about it."""
-    return forged(lambda forger: forger.write("refused", {**REFUSAL, **how.pop("fields", {})}, **{"by": "PH", **how}))
+    return forged(lambda forger: forger.write("refused", REFUSAL, by="PH", **how))
 
 
 def while_state(kind: str) -> Act:
