@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from allocator.chain import Chain, follow_links
 from allocator.errors import AllocatorError, InputError
 from allocator.home import StudyPlace, studies_in
 from allocator.keys import LOCK_SECONDS, KeyFolder, wait_in_line
@@ -30,6 +31,8 @@ from allocator.verdict import Evidence, Finding, Row
 
 _SCAN = """SELECT rowid, seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
 FROM record NOT INDEXED WHERE {which} ORDER BY rowid"""
+_LINKS = "SELECT rowid, prev, CAST(body AS BLOB) FROM record NOT INDEXED ORDER BY rowid"
+_PLACES = "SELECT rowid, NULL, NULL FROM record NOT INDEXED ORDER BY rowid"
 _DETAILS = """SELECT seq, field, salt, value FROM detail WHERE {which} AND typeof(seq) = 'integer'
 AND typeof(field) = 'text' AND typeof(salt) = 'blob' AND typeof(value) = 'text' ORDER BY seq"""
 _DETAIL_TYPES = """SELECT DISTINCT seq FROM detail WHERE typeof(seq) != 'integer' OR typeof(field) != 'text'
@@ -81,7 +84,7 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
             registry, seed = _contents(findings, place.registry_file), _contents(findings, place.seed_file)
             head, head_findings = _read_head(place)
             copy, copy_findings = _copy_log(place.log_file, Path(folder))
-        connection, database_findings = _open_copy(copy) if copy else (None, copy_findings)
+        connection, chain, database_findings = _open_copy(copy) if copy else (None, None, copy_findings)
         findings += [*study_findings, *head_findings, *database_findings]
         try:
             yield Evidence(
@@ -95,6 +98,7 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
                 **given,
                 readable=connection is not None,
                 row_count=_row_count(connection),
+                chain=chain,
                 findings=tuple(findings),
             )
         finally:
@@ -212,8 +216,8 @@ def _copy_log(log: Path, folder: Path) -> tuple[Path | None, list[Finding]]:
         return None, [_finding("04 integrity", f"the log or its journal cannot be read: {error.strerror or error}")]
 
 
-def _open_copy(copy: Path) -> tuple[sqlite3.Connection | None, list[Finding]]:
-    """Checks 02 to 05 and 20 on the copy of the log; the open connection when its rows can be read."""
+def _open_copy(copy: Path) -> tuple[sqlite3.Connection | None, Chain | None, list[Finding]]:
+    """Checks 02 to 05 and 20 on the copy of the log; the open connection when its rows can be read, and its chain."""
     findings: list[Finding] = []
     connection = None
     try:
@@ -221,18 +225,18 @@ def _open_copy(copy: Path) -> tuple[sqlite3.Connection | None, list[Finding]]:
         connection = _connect(copy)
         findings, readable = _schema_findings(connection)
         if readable:
-            findings += _content_findings(connection)
-            findings += _detail_findings(connection)
+            chain, chain_findings = _chain(connection)
+            findings += [*_content_findings(connection), *chain_findings, *_detail_findings(connection)]
             taken_back = 0 if before is None else before - _row_count(connection)
             if taken_back > 1:
                 said = "the journal takes back more than one record: it is not of this log"
                 findings.append(_finding("02 journal", said, 1, taken_back))
-            return connection, findings
+            return connection, chain, findings
     except (*_UNREADABLE, OSError) as error:
         findings.append(_finding("04 integrity", f"the log cannot be read as a database: {shown(str(error))}"))
     if connection is not None:
         connection.close()
-    return None, findings
+    return None, None, findings
 
 
 def _connect(copy: Path) -> sqlite3.Connection:
@@ -307,15 +311,19 @@ def _content_findings(connection: sqlite3.Connection) -> list[Finding]:
     for (seq,) in connection.execute(_DETAIL_TYPES):
         said = "a column of a private detail has another storage class"
         findings.append(_finding("04 integrity", said, seq=seq if isinstance(seq, int) else None))
-    expected = 0
-    for (seq,) in connection.execute("SELECT rowid FROM record NOT INDEXED ORDER BY rowid"):
-        if seq != expected:
-            findings.append(_finding("05 rows", f"record {expected} is missing", expected, seq, seq=expected))
-            break
-        expected += 1
-    if expected == 0 and not findings:
-        findings.append(_finding("05 rows", "the log holds no record"))
     return findings
+
+
+def _chain(connection: sqlite3.Connection) -> tuple[Chain, list[Finding]]:
+    """The chain pass, and check 05: rows stand in their places, one at least."""
+    try:
+        chain = follow_links(connection.execute(_LINKS))
+    except _UNREADABLE:  # a body that cannot be read is named where its row is judged
+        chain = follow_links(connection.execute(_PLACES))
+    if chain.after_gap is not None:
+        said = f"record {chain.rows} is missing"
+        return chain, [_finding("05 rows", said, chain.rows, chain.after_gap, seq=chain.rows)]
+    return chain, [] if chain.rows else [_finding("05 rows", "the log holds no record")]
 
 
 def _detail_findings(connection: sqlite3.Connection) -> list[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from allocator.chain import Chain
 from allocator.errors import AllocatorError
 from allocator.export import Export
 from allocator.log import Detail
@@ -83,6 +84,7 @@ class Evidence:
         export: the files of an export, None for a home.
         withheld: the private details are not there, as in an export without them.
         row_count: how many rows there are to read.
+        chain: what the chain pass over them found, where they lie in a database.
         readable: False when the rows could not be read at all; no head is judged then.
         findings: of reading, checks 01 to 05, 08 and 20.
     """
@@ -102,6 +104,7 @@ class Evidence:
     export: Export | None = None
     withheld: bool = False
     row_count: int = 0
+    chain: Chain | None = None
     readable: bool = True
     findings: tuple[Finding, ...] = ()
 

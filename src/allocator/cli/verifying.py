@@ -15,6 +15,7 @@ from allocator.errors import InputError
 from allocator.text import shown
 
 if TYPE_CHECKING:
+    from allocator.chain import Chain
     from allocator.replay import Submit, Worker
     from allocator.store import Store
     from allocator.verdict import Evidence, Finding, Given, Verdict
@@ -65,6 +66,8 @@ def verify(
     evidence_of, what, name = _evidence_of(call, path)
     with evidence_of(given_heads, **given) as evidence:
         records, compared = evidence.row_count, evidence.is_anchored
+        if records >= SCRATCH_FROM and evidence.chain is not None:
+            call.talk(_chain_text(evidence.chain, records))
         with _signature_processes(records, jobs) as submit, _store(records) as store:
             verdict = verify_evidence(evidence, submit=submit, store=store)
     call.show(verdict.as_json(), verdict_text(verdict, name, what=what, compared=compared))
@@ -72,6 +75,13 @@ def verify(
 
 
 RECEIPT_SUFFIX = ".tlog-proof"
+
+
+def _chain_text(chain: Chain, records: int) -> str:
+    """What is known of a long log at once, while signatures and rules take their time."""
+    if chain.records == records:
+        return f"{records} records are one chain. Now every signature and rule: this takes a while."
+    return f"The chain holds for {chain.records} of {records} records, and no further. Now signatures and rules."
 
 
 def _exit_code(verdict: Verdict) -> int:
