@@ -280,3 +280,21 @@ def test_vectors_of_rfc_8032(secret: str, public: str, message: str, signature: 
     assert key.public_key().public_bytes_raw().hex() == public
     assert key.sign(bytes.fromhex(message)).hex() == signature
     check_ed25519(bytes.fromhex(public), bytes.fromhex(signature), bytes.fromhex(message))
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.requirement("S02")
+def test_the_1024_vectors_of_the_authors_of_ed25519() -> None:
+    """Each signature is made and holds; over another message, or with S + L, it does not."""
+    package = pytest.importorskip("cryptography_vectors", reason="cryptography-vectors is not installed")
+    with package.open_vector_file("asymmetric/Ed25519/sign.input", "r") as stream:
+        cases = [[bytes.fromhex(part) for part in line.split(":")[:4]] for line in stream]
+    assert len(cases) == 1024
+    for secret, public, message, signed in cases:
+        signature = signed[:64]  # the message follows it there
+        assert Ed25519PrivateKey.from_private_bytes(secret[:32]).sign(message) == signature
+        check_ed25519(public, signature, message)
+        beyond = (int.from_bytes(signature[32:], "little") + ORDER).to_bytes(32, "little")
+        for other, text in ((signature, message + b"x"), (signature[:32] + beyond, message)):
+            with pytest.raises((ValueError, InvalidSignature)):
+                check_ed25519(public, other, text)
