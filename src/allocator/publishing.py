@@ -35,26 +35,39 @@ class PublishingService(ContinuityService):
 
     # ---- checkpoints --------------------------------------------------------------------------------------------
 
-    def checkpoint(self) -> Checkpoint:
-        """The log's signed head, of all its records. EvidenceError for a log that is behind its head, or changed.
+    def checkpoint(self, size: int | None = None) -> Checkpoint:
+        """The log's signed head: of all its records, or of the first `size`.
 
         A log must never sign two heads that do not follow from each other (C2SP tlog-checkpoint).
+
+        Raises:
+            EvidenceError: the log is behind its head, or was changed.
+            InputError: the log has fewer records.
         """
         self._writer.check_head()
         self.history.follow()
-        return self.signed_head(self.history.tree.size, self.history.tree.root())
+        tree = self.history.tree
+        if size is None or size == tree.size:
+            return self.signed_head(tree.size, tree.root())
+        if not 1 <= size <= tree.size:
+            raise InputError(
+                "size",
+                f"a checkpoint of {size} records, where the log has {tree.size}",
+                "Leave --size away for all of them.",
+            )
+        return self.signed_head(size, root(self.history.hashes(size)))
 
     def verifier_key(self) -> str:
         """The log's public key as readers of signed notes take it."""
-        return verifier_key(self._origin(), self._log_public_key())
+        return verifier_key(*self._identity())
 
-    def consistency(self, older: Checkpoint) -> str:
-        """A new checkpoint, with the proof that the log of the older one is its beginning.
+    def consistency(self, older: Checkpoint, size: int | None = None) -> str:
+        """A newer checkpoint, of all records or the first `size`, with the proof that the older log is its beginning.
 
         Raises:
             EvidenceError: it is not: the older one is of another log, or this log lost or changed records.
         """
-        newer = self.checkpoint()
+        newer = self.checkpoint(size)
         leaves = self.history.hashes(newer.size)
         if older.origin != newer.origin or older.size > newer.size or root(leaves[: older.size]) != older.root:
             raise EvidenceError(
@@ -66,21 +79,20 @@ class PublishingService(ContinuityService):
 
     def signed_head(self, size: int, root_: bytes) -> Checkpoint:
         """A checkpoint of the first records. CredentialError when log.key is not the key named in record 0."""
-        key, public = self._keys.read_log_key(), self._log_public_key()
+        key, (origin, public) = self._keys.read_log_key(), self._identity()
         if key.public_key().public_bytes_raw() != public:
             raise CredentialError("log-key", "log.key is not the key named in record 0", "Restore keys/ from a backup.")
-        return sign_checkpoint(self._origin(), size, root_, key, public)
+        return sign_checkpoint(origin, size, root_, key, public)
 
     def _opening(self) -> Record:
         if (opening := self.history.opening) is None:
             raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
         return opening
 
-    def _origin(self) -> str:
-        return origin_of(self.study.id, self._opening().hash)
-
-    def _log_public_key(self) -> bytes:
-        return bytes.fromhex(self._opening().fields["log_key"])
+    def _identity(self) -> tuple[str, bytes]:
+        """The log's origin and its public key."""
+        opening = self._opening()
+        return origin_of(self.study.id, opening.hash), bytes.fromhex(opening.fields["log_key"])
 
     # ---- receipts -----------------------------------------------------------------------------------------------
 
@@ -105,7 +117,7 @@ class PublishingService(ContinuityService):
             sign_key=person.sign_key,
             fingerprint=self.study.fingerprint,
             first=opening.hash,
-            log_key=self._log_public_key(),
+            log_key=bytes.fromhex(opening.fields["log_key"]),
             root=sealed.root,
             path=tuple(self._tree_of(sealed).path(index)),
             arm=arm_words(self.study.arms[fields["arm"]]),

@@ -22,8 +22,9 @@ _FILE = click.Path(path_type=Path)
 @click.command()
 @click.option("--to", "target", metavar="FILE", type=_FILE, help="Write the note here.")
 @click.option("--since", "older", metavar="FILE", type=_FILE, help="An older checkpoint: proves that it only grew.")
+@click.option("--size", type=click.IntRange(min=1), metavar="N", help="Of the first N records; default: of all.")
 @pass_call
-def checkpoint(call: Call, target: Path | None, older: Path | None) -> None:
+def checkpoint(call: Call, target: Path | None, older: Path | None, size: int | None) -> None:
     """A signed head of the log, to be kept where its owner cannot reach it: mail it, print it, give it to a witness.
 
     `allocator verify --checkpoint FILE` shows later that nothing signed here was cut off or rewritten. Any reader of
@@ -35,8 +36,8 @@ def checkpoint(call: Call, target: Path | None, older: Path | None) -> None:
     before = parse_checkpoint(read_input(older, limit=1 << 16)) if older else None
     _check_new(target)
     with call.service() as service:
-        proof = service.consistency(before) if before else None
-        current = service.checkpoint()
+        proof = service.consistency(before, size) if before else None
+        current = service.checkpoint(size)
         key = service.verifier_key()
     note = proof or current.note
     if target is not None:
