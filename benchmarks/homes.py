@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from allocator.canonical import encode_parsed
 from allocator.eligibility import form_bytes, parse_form
-from allocator.log import Detail, Record, link
+from allocator.log import Detail, Record
 from allocator.person import Role
 from allocator.sealing import half_key, open_entry
 from allocator.service import AllocationService
@@ -100,44 +98,3 @@ def _acts(trial: Trial) -> Iterator[tuple[Record, dict[str, Detail]]]:
         arm, salt = open_entry(stratum, position, half_p, half_i, fingerprint, sealed.sealing)
         told = {"number": position + 1, "confirmation": last.seq, "arm": arm, "salt": salt.hex()}
         yield act(Draft(kind="allocated", fields={**bound, **told}))
-
-
-def fill_by_hand(trial: Trial, records: int) -> None:
-    """Lengthen the log to so many records that are followed but would not verify: copies of one confirmation and one
-    allocation, at positions of their own, linked, with signatures of another record; for lengths that `fill` takes
-    long to reach. The newest ones are true.
-    """
-    allocate(trial, 999_990, 999_990)
-    confirmed, allocated = (dict(record.fields) for record in list(trial.store.records())[-2:])
-    last = trial.last
-    seq, prev, position, number = last.seq, last.hash, allocated["position"], allocated["number"]
-
-    def rows() -> Iterator[tuple[Any, ...]]:
-        nonlocal seq, prev, position, number
-        while seq + 1 < records:
-            position, number = position + 1, number + 1
-            who = participant(number)
-            for fields in (confirmed, allocated):
-                seq += 1
-                fields |= {"seq": seq, "participant": who, "position": position}
-                if fields is allocated:
-                    fields |= {"number": number, "confirmation": seq - 1}
-                body = encode_parsed(fields)
-                yield (seq, prev, body.decode(), fields["kind"], who, "{}", position)
-                prev = link(prev, body)
-
-    connection = trial.store._connection
-    connection.execute("PRAGMA synchronous=OFF")
-    connection.execute("BEGIN")
-    connection.executemany(
-        "INSERT INTO record (seq, prev, body, kind, participant, stratum, position) VALUES (?,?,?,?,?,?,?)", rows()
-    )
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA synchronous=FULL")
-    trial.service._keys.write_head(seq, prev)
-    trial.again()
-    trial.service.history._all_allocated_below["{}"] = position + 1  # what a long-lived process has learnt by then
-    # true ones at the end: a log is followed by the signatures of its newest records
-    for turn in range(8):
-        trial.service.look_up(trial.actor("PH"), participant(999_990))
-        trial.clock.now += timedelta(seconds=turn)

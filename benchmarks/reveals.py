@@ -14,7 +14,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
 
-from homes import active_trial, allocate, fill, fill_by_hand, participant  # noqa: E402
+import verifying  # noqa: E402
+from homes import active_trial, allocate, fill, participant  # noqa: E402
 from measure import Row, compare, seconds  # noqa: E402
 
 from allocator.backup import write_backup  # noqa: E402
@@ -59,11 +60,13 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
     fill(long_log, long)
     measured: dict[str, list[float]] = {"short": [], "long": [], "bare": []}
     confirms: dict[str, list[float]] = {"short": [], "long": []}
+    kept: dict[str, list[float]] = {"short": [], "long": []}
     bare = Bare(folder / "bare.sqlite3")
     for number in range(FIRST, FIRST + count):
         for name, trial in (("short", short_log), ("long", long_log)):
             confirms[name].append(seconds(lambda t=trial, n=number: confirm(t, n)))
             measured[name].append(seconds(lambda t=trial, n=number: reveal(t, n)))
+            kept[name].append(seconds(lambda t=trial: t.service.keep_receipt(t.last)))
         record = short_log.last
         measured["bare"].append(seconds(lambda r=record: bare.write(r)))
     short, far, plain = (statistics.median(measured[name]) for name in ("short", "long", "bare"))
@@ -71,6 +74,9 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
     yield Row(what=f"reveal on {long:,} records / on 100", ours=far, peer=short, goal="0.8..1.2")
     near_confirm, far_confirm = (statistics.median(confirms[name]) for name in ("short", "long"))
     yield Row(what=f"confirm on {long:,} records / on 100", ours=far_confirm, peer=near_confirm, goal="0.8..1.2")
+    for name, alone, records in (("short", short, 100), ("long", far, long)):
+        what = f"reveal on {records:,} records with its receipt and checkpoint / without"
+        yield Row(what=what, ours=alone + statistics.median(kept[name]), peer=alone, goal="<= 1.25")
     for trial in (short_log, long_log):
         trial.close()
 
@@ -86,12 +92,12 @@ def reveal(trial: Trial, number: int) -> None:
 
 
 def long_rows(folder: Path, quick: bool) -> Iterator[Row]:
-    """Reveals on 10^2 and on 10^6 records; a backup of the long log against SQLite's own."""
-    count, long = (20, 20_000) if quick else (100, 1_000_000)
+    """Reveals on 10^2 and on 10^6 records; a backup of the long log against SQLite's own; its verification."""
+    count, long = (20, 12_000) if quick else (100, 1_000_000)
     short_log = active_trial(folder / "short", length=2_000)
     fill(short_log, 100)
     long_log = active_trial(folder / "long", length=long // 2 + 2_000)
-    fill_by_hand(long_log, long)
+    fill(long_log, long)
     near, far = [], []
     for number in range(FIRST, FIRST + count):
         for trial, times in ((short_log, near), (long_log, far)):
@@ -112,6 +118,9 @@ def long_rows(folder: Path, quick: bool) -> Iterator[Row]:
     )
     for trial in (short_log, long_log):
         trial.close()
+    (folder / "ours.tar").unlink()
+    (folder / "own.sqlite3").unlink()
+    yield from verifying.memory_rows(folder, long_log.home, long)
 
 
 def own_backup(log: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ def main() -> None:
     """Print the table."""
     import drawing
     import processes
+    import receipts
     import reveals
     import verifying
 
@@ -29,6 +30,7 @@ def main() -> None:
         "reveal": reveals.rows,
         "crowd": reveals.crowd_rows,
         "long": reveals.long_rows,
+        "receipt": receipts.rows,
         "draw": drawing.draw_rows,
         "seal": drawing.seal_rows,
         "verify": verifying.rows,
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*parts, []], help="what to measure; all by default")
     parser.add_argument("--quick", action="store_true", help="smaller sizes, fewer repeats")
     given = parser.parse_args()
-    print(f"{'what':<66}{'ours':>12}{'peer':>12}{'ratio':>8}  goal")
+    print(f"{'what':<78}{'ours':>12}{'peer':>12}{'ratio':>8}  goal")
     with tempfile.TemporaryDirectory(prefix="allocator-benchmarks-") as folder:
         for name in given.names or parts:
             home = Path(folder) / name
