@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from victim import CHECKPOINT, FIRST, HEAD, LOG, RECEIPT, TRAIL, NotApplicable, Outcome, Rival, Victim
+from victim import CHECKPOINT, EVERYBODY, FIRST, HEAD, LOG, RECEIPT, TRAIL, NotApplicable, Outcome, Rival, Victim
 
 FOLDER = Path(__file__).parent.parent / ".venv" / "attacks"
 sys.path.append(str(FOLDER))
@@ -125,11 +125,11 @@ class Library(Rival):
         return "\n".join(str(finding) for finding in self.verdict().findings)
 
     async def _verdict(self) -> tuple[str, int | None] | None:
-        signers = {person: self.keys[person][1] for person in (LOG, "SP", "ST", "CU", "IN", "PH", "AU", "XX")}
+        signers = {person: self.keys[person][1] for person in (*EVERYBODY, "XX")}  # XX: who is added
         try:
             anchors = [*([self._anchor] if self._anchor.exists() else []), *sorted(self.kept.glob("*checkpoint*"))]
             checkpoints = [auditchain.load_checkpoint(file, public_key=signers[LOG]) for file in anchors]
-            proofs = [auditchain.InclusionProof.load(file) for file in sorted(self.kept.glob("receipt*"))]
+            proofs = [auditchain.InclusionProof.load(file) for file in sorted(self.kept.glob(RECEIPT))]
         except ValueError as error:
             return _said(str(error)), None
         backend = auditchain.SqliteBackend(self.log)
@@ -151,16 +151,17 @@ class Library(Rival):
             raise NotApplicable("has no readable copy")
         folder, rows = folder or self.kept, self.rows()
         records, seed = [row.record for row in rows], self.keys[LOG][0]
-        root = auditchain.merkle_root([record.hash for record in records])
+        hashes = [record.hash for record in records]
         if what == RECEIPT:
             number = max(record.seq for record in records if record.action == "allocated")
-            auditchain.merkle_proof([record.hash for record in records], number).save(folder / what)
-        made = {
-            FIRST: lambda: auditchain.make_checkpoint(records[0]),
-            HEAD: lambda: auditchain.make_checkpoint(records[-1]),
-        }.get(what, lambda: auditchain.make_checkpoint(records[-1], None, root, signing_key=seed, signer_id=LOG))
-        name = "checkpoint" if what == CHECKPOINT else f"{what[:2]}-checkpoint"
-        auditchain.save_checkpoint(made(), folder / name)
+            auditchain.merkle_proof(hashes, number).save(folder / what)
+        if what in (FIRST, HEAD):
+            made = auditchain.make_checkpoint(records[0 if what == FIRST else -1])
+        else:
+            root = auditchain.merkle_root(hashes)
+            made = auditchain.make_checkpoint(records[-1], None, root, signing_key=seed, signer_id=LOG)
+        name = "checkpoint" if what == CHECKPOINT else f"{what}'s checkpoint"
+        auditchain.save_checkpoint(made, folder / name)
 
     def keep_a_lie(self) -> None:
         last, seed = self.rows()[-1].record, self.keys[LOG][0]
