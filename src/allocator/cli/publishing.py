@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from allocator.cli.call import TEST_NOTICE, Call, pass_call, record_json
+from allocator.cli.call import Call, pass_call, record_json
 from allocator.errors import InputError
 from allocator.record_form import SCOPES
 from allocator.text import shown
 
 if TYPE_CHECKING:
     from allocator.receipt import Receipt
+    from allocator.receipt_pdf import ReceiptPage
     from allocator.service import AllocationService
 
 _FILE = click.Path(path_type=Path)
@@ -61,19 +62,18 @@ def receipt(call: Call, participant: str, pdf: Path | None, as_text: bool, targe
     entry of the list that was sealed before the first participant. `allocator verify --receipt FILE` checks it.
     """
     from allocator.receipt import file_name
+    from allocator.receipt_pdf import render_pdf, require_report
 
     for file in (pdf, target):
         _check_new(file)
     if pdf is not None:
-        from allocator.receipt_pdf import require_report
-
         require_report()  # before anything is recorded
     with call.service() as service:
         service.require_participant(participant)
         copy = service.copy_receipt(call.actor(service, "receipt-copied"), participant)
-        words = receipt_words(service, copy)
-        if pdf is not None:
-            _write(pdf, _page(service, copy))
+        page = _page(service, copy, participant)
+    if pdf is not None:
+        _write(pdf, render_pdf(page))
     if target is not None:
         _write(target, copy.to_bytes())
     files = {name: str(file) for name, file in (("file", target), ("pdf", pdf)) if file}
@@ -91,32 +91,32 @@ def receipt(call: Call, participant: str, pdf: Path | None, as_text: bool, targe
     written = "".join(
         f"The {'page' if name == 'pdf' else 'proof'} is in {shown(file)}.\n" for name, file in files.items()
     )
-    call.show(result, (written + (words if as_text or files else proof)).rstrip("\n"))
+    call.show(result, (written + (page_text(page) if as_text or files else proof)).rstrip("\n"))
 
 
-def receipt_words(service: AllocationService, copy: Receipt) -> str:
-    """A receipt in words, as its page has it."""
-    from allocator.cli.pharmacist import local_time
-
-    made, checkpoint_ = copy.made, copy.checkpoint
-    mode = made.fields["mode"]
+def page_text(page: ReceiptPage) -> str:
+    """A page of the pharmacy file for the eye, on a terminal."""
     rows = [
-        *([("", TEST_NOTICE)] if mode == "test" else []),
-        ("Study", f"{service.study.id}  {service.study.title}"),
-        ("Participant", made.fields["participant"]),
-        ("Randomization no.", str(copy.record.fields["number"])),
-        ("Arm", f"{copy.arm['code']}   {copy.arm['label']}"),
-        ("Give", " + ".join(copy.arm["interventions"]) or "-"),
-        ("Allocated", local_time(made.time, service.study.zone)),
-        ("Signed by", f"{service.name_of(made.fields['person'])}, {made.fields['role']}"),
-        ("Meaning", made.fields["meaning"]),
-        ("Record", f"{copy.record.seq}   {copy.record.hash.hex()}"),
-        ("Checkpoint", f"{checkpoint_.origin}, {checkpoint_.size} records"),
-        ("Root of the list", copy.root.hex()),
+        ("", page.notice),
+        ("COPY", f"made {page.copied} by {page.copied_by}" if page.copied else None),
+        ("Study", f"{page.study}  {page.title}"),
+        ("Participant", page.participant),
+        ("Now of", page.reassigned_to),
+        ("Randomization no.", str(page.number)),
+        ("Arm", f"{page.arm_code}   {page.arm_label}"),
+        ("Give", " + ".join(page.interventions) or None),
+        ("Stratum", page.stratum),
+        ("On paper", page.on_paper),
+        ("Allocated", page.allocated),
+        ("Signed by", page.signed_by),
+        ("Meaning", page.meaning),
+        ("From its receipt", f"{page.entered}, by {page.entered_by}" if page.entered else None),
+        ("Record", str(page.seq)),
+        ("Hash", page.hash),
+        ("Root of the list", page.schedule_root),
+        ("Log", f"{page.origin}, its first {page.size} records"),
     ]
-    if copy.copy is not None:
-        rows.append(("COPY", f"made by {copy.copy['person']}, record {copy.copy['seq']}, {copy.copy['time']}"))
-    return "\n".join(f"  {name:<19}{shown(text)}" for name, text in rows)
+    return "\n".join(f"  {name:<19}{shown(text)}" for name, text in rows if text)
 
 
 @click.command()
@@ -224,5 +224,47 @@ def _write(file: Path, data: bytes) -> None:
     write_durably(file, data)
 
 
-def _page(service: AllocationService, copy: Receipt) -> bytes:
-    raise NotImplementedError
+def _page(service: AllocationService, copy: Receipt, participant: str) -> ReceiptPage:
+    """The page of a receipt: its values in words."""
+    from allocator.canonical import parse_time
+    from allocator.checkpoint import hash_line
+    from allocator.cli.pharmacist import local_time
+    from allocator.receipt import file_name
+    from allocator.receipt_pdf import ReceiptPage
+
+    def when(time: str) -> str:
+        return local_time(parse_time(time), service.study.zone)
+
+    made, record, study = copy.made.fields, copy.record.fields, service.study
+    entered, late = "original" in record, "event_time" in made
+    told = study.arms[made["told"]].code if late and made["told"] is not None else None
+    return ReceiptPage(
+        study=study.id,
+        title=study.title,
+        protocol_version=study.protocol_version,
+        mode=made["mode"],
+        participant=made["participant"],
+        number=record["number"],
+        arm_code=copy.arm["code"],
+        arm_label=copy.arm["label"],
+        interventions=tuple(copy.arm["interventions"]),
+        stratum=", ".join(f"{name} {level}" for name, level in made["stratum"].items()) or None,
+        allocated=when(made["time"]),
+        on_paper=when(made["event_time"]) if late else None,
+        told=told,
+        signed_by=f"{service.name_of(made['person'])}, {made['role']}",
+        meaning=made["meaning"],
+        entered=when(record["time"]) if entered else None,
+        entered_by=f"{service.name_of(record['person'])}, {record['role']}" if entered else None,
+        reassigned_to=participant if participant != made["participant"] else None,
+        copied=when(copy.copy["time"]) if copy.copy else None,
+        copied_by=service.name_of(copy.copy["person"]) if copy.copy else None,
+        seq=copy.record.seq,
+        hash=copy.record.hash.hex(),
+        schedule_root=copy.root.hex(),
+        origin=copy.checkpoint.origin,
+        size=copy.checkpoint.size,
+        tree_root=hash_line(copy.checkpoint.root),
+        file=file_name(copy.record),
+        timestamp=int(copy.record.time.timestamp()),
+    )
