@@ -1611,10 +1611,11 @@ def rule_activated(history: History, record: Record) -> None:
     findings = history.first["findings"] if history.first else []
     blocking = {finding["id"] for finding in findings if finding["level"] == "block"}
     need(blocking <= history.decided, "a blocking finding is not decided", None, sorted(blocking - history.decided))
-    for half in ("pharmacist", "investigator"):
-        holders = [person for person, granted in history.granted if granted == half]
-        need(any(history.people[person].acts for person in holders if person in history.people),
-             f"no active {half} is granted their half")  # fmt: skip
+    people = [(history.people.get(id), half) for id, half in history.granted]
+    able = {half for person, half in people if person is not None and person.active and half in person.roles}
+    same(
+        sorted(able), ["investigator", "pharmacist"], "no active pharmacist, or no active investigator, has their half"
+    )
 
 
 def rule_attempt(history: History, record: Record) -> None:
@@ -1828,15 +1829,17 @@ class Checkpoint:
         self._signatures = [self._signature(line) for line in lines[4:]]
 
     def signed_by(self, log_key: bytes) -> None:
-        """A Fault unless the first signature is by the log's key; others, of whomever, are not looked at."""
-        name, data = self._signatures[0]
-        key_id = sha256(self.origin.encode("utf-8") + b"\n\1" + log_key)[:4]
-        same([name, data[:4].hex()], [self.origin, key_id.hex()], "the first signature is not by the log's key")
-        need(signature_holds(log_key, self.signed, data[4:]), "the signature of the checkpoint does not hold")
+        """A Fault unless the first signature is by the log's key, and each that is by it holds; others are not read."""
+        known = self.origin, sha256(self.origin.encode("utf-8") + b"\n\1" + log_key)[:4]
+        ours = [(name, data[:4]) == known for name, data in self._signatures]
+        need(ours[0], "the first signature is not by the log's key", [known[0], known[1].hex()], self._signatures[0][0])
+        for own, (_, data) in zip(ours, self._signatures):  # noqa: B905 (older versions of Python know no `strict`)
+            holds = not own or signature_holds(log_key, self.signed, data[4:])
+            need(holds, "the log's signature under the checkpoint does not hold")
 
     @staticmethod
     def _signature(line: str) -> tuple[str, bytes]:
-        match = re.fullmatch(r"\u2014 ([^ +]+) ([A-Za-z0-9+/=]+)", line)
+        match = re.fullmatch(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/=]+)", line)
         need(match is not None, "no line of a signature", "\u2014 name base64", line)
         assert match is not None
         data = from_base64(match.group(2))
