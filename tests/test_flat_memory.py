@@ -293,8 +293,8 @@ def test_memory_does_not_grow_with_the_log(trials: TrialFactory, monkeypatch: py
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert len(findings) == 5 and left_out >= 2 * last
-    # the 160 records of 80 further participants, parsed, would need a megabyte
-    assert peaks[2] - peaks[1] < 50_000, peaks
+    # the 160 records of 80 further participants, parsed, would need a megabyte; Python keeps some freed tuples
+    assert peaks[2] - peaks[1] < 150_000, peaks
 
 
 # ---- entries that stay in the bytes of their file -------------------------------------------------------------------

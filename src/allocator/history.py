@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -45,7 +45,7 @@ class History:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._people: dict[str, Person] = {}
-        self._people_at: bytes | None = None
+        self._people_at = (-1, GENESIS)  # the last record that changed one of them, and its hash
         self._followed = (-1, GENESIS)  # the last record followed and its hash
         self.tree = Tree()  # over the records followed
         self.last_path: list[bytes] = []  # inclusion proof of the record that this process wrote last
@@ -146,14 +146,22 @@ class History:
         newest = self.store.newest(PERSON_KINDS)
         if newest is None:
             return {}
-        if newest.hash != self._people_at:
-            self._people = _people_of(self.store.records(PERSON_KINDS))
-            self._people_at = newest.hash
+        if newest.hash != self._people_at[1]:
+            self._follow_people(newest)
         return self._people
+
+    def _follow_people(self, newest: Record) -> None:
+        """From the last change that is known, where it still stands, so that many people cost no more than few."""
+        seq, digest = self._people_at
+        known = self.store.record(seq) if 0 <= seq < newest.seq else None
+        if known is None or known.hash != digest:
+            seq, self._people = -1, {}
+        self._people = _people_of(self.store.records(PERSON_KINDS, since=seq + 1), self._people)
+        self._people_at = newest.seq, newest.hash
 
     def people_until(self, moment: datetime) -> dict[str, Person]:
         """Everybody added until a time, as they were then."""
-        return _people_of(record for record in self.store.records(PERSON_KINDS) if record.time <= moment)
+        return _people_of((record for record in self.store.records(PERSON_KINDS) if record.time <= moment), {})
 
     def person(self, person_id: str) -> Person | None:
         """A person by id, or None."""
@@ -317,9 +325,9 @@ class History:
         )
 
 
-def _people_of(records: Iterable[Record]) -> dict[str, Person]:
-    """Everybody whom these records are about, as they leave them."""
-    people: dict[str, Person] = {}
+def _people_of(records: Iterable[Record], before: Mapping[str, Person]) -> dict[str, Person]:
+    """Everybody there was before, and whom these records are about, as they leave them."""
+    people = dict(before)
     for record in records:
         try:
             person = _apply(people, record)

@@ -7,6 +7,7 @@ and participants' answers need no second copy. What was asked or appended lately
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from allocator.canonical import parse_strict
 from allocator.errors import StorageError
-from allocator.log import GENESIS, MAX_BODY, Detail, Record
+from allocator.log import GENESIS, Detail, Record
 from allocator.sqlite_store import RecordQueries
 
 _SCHEMA = """
@@ -134,7 +134,7 @@ class ScratchStore(RecordQueries):
 
     def _made(self, row: tuple[Any, ...]) -> Record:
         prev, body = row[:2]
-        record = Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
+        record = Record(prev=prev, body=body, fields=json.loads(body))  # it was parsed strictly before it was appended
         self._remember(record)
         return record
 
