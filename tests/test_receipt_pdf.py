@@ -19,10 +19,9 @@ import typst
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocator.cli.call import TEST_NOTICE
 from allocator.errors import InputError
 from allocator.receipt_pdf import MAX_CHARACTERS, ReceiptPage, _typeset, render_pdf
-from allocator.text import shown
+from allocator.text import TEST_NOTICE, shown
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("pdfinfo", "pdftotext", "pdftoppm"))), reason="reads PDF with poppler-utils"

@@ -15,12 +15,11 @@ from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 from allocator.errors import InputError
-from allocator.text import shown
+from allocator.text import TEST_NOTICE, shown
 
 if TYPE_CHECKING:
     import typst
 
-TEST_NOTICE = "TEST: NOT FOR A PATIENT"
 MAX_CHARACTERS = 30_000  # more do not fit in print that can be read; ten interventions of full length are 5,000
 _NO_FOLDER = os.devnull  # typst reads files below its root only, and there is nothing below this
 _TOO_LONG = "too long"  # what the template panics with

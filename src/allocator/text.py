@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 MAX_TEXT = 500  # characters of one free text, files.md
+TEST_NOTICE = "TEST: NOT FOR A PATIENT"  # on every arm shown in mode test (files.md; V03)
 
 # Characters a reader would not see or a terminal would obey: the general categories Cc, Cf, Cs, Co, Zl and Zp of
 # Unicode 14, written out, so that a form judged today is judged the same under any later Unicode (docs/spec.md §1.4).

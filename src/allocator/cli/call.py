@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from allocator.service import AllocationService
     from allocator.writer import Actor
 
-TEST_NOTICE = "TEST: NOT FOR A PATIENT"
 TRIES = 3  # of a passphrase typed on a terminal, before the command gives up
 
 
@@ -161,7 +160,7 @@ def ask_passphrase(prompt: str, *, twice: bool = False) -> str:
 
 
 def hex_32(text: str, code: str, message: str) -> bytes:
-    """32 bytes from 64 hexadecimal digits; InputError with this code and message otherwise."""
+    """32 bytes from 64 hexadecimal digits, grouped by blanks or not; InputError with this code and message otherwise."""
     try:
         value = bytes.fromhex(text)
     except ValueError:

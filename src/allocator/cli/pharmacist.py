@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import TEST_NOTICE, Call, on_terminal, pass_call, record_json
+from allocator.cli.call import Call, on_terminal, pass_call, record_json
 from allocator.errors import AllocatorError, InputError
 from allocator.record_form import CORRECTIONS
-from allocator.text import shown
+from allocator.text import TEST_NOTICE, shown
 
 if TYPE_CHECKING:
     from datetime import datetime
