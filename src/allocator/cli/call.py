@@ -160,7 +160,7 @@ def ask_passphrase(prompt: str, *, twice: bool = False) -> str:
 
 
 def hex_32(text: str, code: str, message: str) -> bytes:
-    """32 bytes from 64 hexadecimal digits, grouped by blanks or not; InputError with this code and message otherwise."""
+    """32 bytes from 64 hexadecimal digits; InputError with this code and message otherwise."""
     try:
         value = bytes.fromhex(text)
     except ValueError:
