@@ -6,20 +6,16 @@ The column of the published library is compared where `make attacks` has install
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import library
 import pytest
+from page import row
+from scenes import Scenes, line_of, not_intact
+from table import SECTIONS, Attack
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "attacks"))
-
-import library  # noqa: E402
-from page import row  # noqa: E402
-from scenes import Scenes, line_of, not_intact  # noqa: E402
-from table import SECTIONS, Attack  # noqa: E402
-
 PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
 ATTACKS = [(name, number, attack) for name, group in SECTIONS.items() for number, attack in enumerate(group)]
 

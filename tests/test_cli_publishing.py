@@ -20,7 +20,7 @@ OPTIONS = {
     "export": ("--scope",),
     "open": ("--share",),
     "review": ("--from", "--to", "--findings"),
-    "verify": ("--head", "--receipt", "--checkpoint", "--trail", "--jobs"),
+    "verify": ("--head", "--root", "--receipt", "--checkpoint", "--trail", "--jobs"),
     "person list": ("--at",),
 }
 
@@ -119,6 +119,9 @@ def test_a_receipt_alone(used: Site) -> None:
     assert (ran.code, ran.result["verdict"]) == (3, "intact-unanchored")
     assert ran.result["receipt"]["participant"] == "P-001"
     assert used.typed(f"verify r.tlog-proof --head {first}").code == 0
+    root = used.typed("--json status").result["root"]
+    assert used.typed(f"--json verify r.tlog-proof --root {root}").result["verdict"] == "intact"
+    assert used.typed(f"verify r.tlog-proof --root {first}").code == 3
     text = used.typed("verify r.tlog-proof").out
     assert text.startswith("OF ONE PIECE") and first in text
     used.desk.joinpath("r.tlog-proof").write_bytes(receipt.read_bytes().replace(b"index", b"indes"))
@@ -127,6 +130,15 @@ def test_a_receipt_alone(used: Site) -> None:
     assert used.typed("verify --receipt empty").code == 2
     used.desk.joinpath("empty").mkdir()
     assert used.typed("verify --receipt empty").code == 2
+
+
+@pytest.mark.requirement("C06")
+def test_a_deposited_root_is_that_of_the_list(used: Site) -> None:
+    root = used.typed("--json status").result["root"]
+    assert used.typed(f"--json verify --root {root}").result["verdict"] == "intact-local"  # it anchors the list only
+    ran = used.typed(f"--json verify --root {'0' * 64}")
+    assert (ran.code, [f["check"] for f in ran.result["findings"]]) == (3, ["22 given head"])
+    assert used.typed("verify --root 00").code == 2
 
 
 @pytest.mark.requirement("R01")

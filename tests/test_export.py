@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -253,11 +254,24 @@ def test_what_the_manifest_does_not_name_is_named(copy_of: Callable[[str], Path]
     finding = judged(folder).findings[0]
     assert (finding.check, finding.message) == ("26 export", "more.txt is not named in the manifest")
     (folder / "more.txt").unlink()
+    for name in (b"\xff\xfe", "grün\u202e.txt".encode(), b"a\nb"):  # whatever a file system takes for a name
+        odd = folder / os.fsdecode(name)
+        odd.write_bytes(b"x")
+        assert any("is not named in the manifest" in message for message in _messages(folder))
+        odd.unlink()
     (folder / "more.txt").mkdir()
     assert ("26", None) in named(folder)
     (folder / "more.txt").rmdir()
     (folder / "more.txt").symlink_to("head")
     assert ("01", None) in named(folder)
+
+
+@pytest.mark.requirement("L02")
+def test_a_person_changed_into_nothing_known_still_ends_in_a_verdict(copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("evidence")
+    rewrite(folder, "records.jsonl", lambda data: data.replace(b'[\\"pharmacist\\"]', b'[\\"phamacist\\"]'))
+    verdict = judged(folder)
+    assert verdict.verdict == "broken" and verdict.findings
 
 
 @pytest.mark.requirement("R01", "S02")
@@ -452,6 +466,9 @@ def test_a_trail_comes_back_to_its_log(told: Trial, whole: bool, form: str) -> N
     findings = of_home(told, given_trails=(Given(form, bent),)).findings
     paused = [record.seq for record in told.records if record.kind == "paused"]
     assert [(f.check, f.seq) for f in findings] == [("27 trail", seq) for seq in paused]
+    if form == "csv":
+        findings = of_home(told, given_trails=(Given(form, data.replace(b",clock", b",clocks", 1)),)).findings
+        assert "the columns of a trail" in findings[0].message
     for nonsense in (b"", b"[1]", b"a,b\n1,2\n", b"seq,kind\nx,y\n", b"seq\n1,2\n", b"\xff", b"[" * 10_000):
         assert of_home(told, given_trails=(Given("x", nonsense),)).findings[0].check == "27 trail", nonsense
 

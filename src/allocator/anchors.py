@@ -55,6 +55,7 @@ class Anchors:
         history = History(store)
         self.findings += self._local_head(complete=complete)
         self.findings += self._given_heads(store, complete=complete)
+        self.findings += self._given_roots(store, complete=complete)
         for given, checkpoint in self._checkpoints:
             try:
                 self._check_checkpoint(checkpoint, history, complete=complete)
@@ -117,6 +118,15 @@ class Anchors:
                     expected=digest.hex(),
                     found=last.hash.hex() if last else None,
                 )
+
+    def _given_roots(self, store: Store, *, complete: bool) -> Iterator[Finding]:
+        """The root that was deposited at the activation is that of the list (C06)."""
+        newest = store.newest(SEALING_KINDS)
+        found = newest.fields["root"] if newest else None
+        for root in self._evidence.given_roots if complete or newest else ():
+            if root.hex() != found:
+                said = "the root given is not that of the list: it is another list than the one deposited"
+                yield Finding(check="22 given head", message=said, expected=root.hex(), found=found)
 
     # ---- checkpoints --------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from allocator.errors import EvidenceError
 from allocator.log import Detail, Record
 from allocator.person import check_ed25519
 from allocator.record_form import has_form
+from allocator.text import shown
 
 FORMAT = "allocator-export/1"
 CERTIFICATE_FORMAT = "allocator-certificate/1"
@@ -112,7 +113,8 @@ def _is_entry(item: Any) -> bool:
 
 def sums(files: Mapping[str, File]) -> bytes:
     """SHA256SUMS, as `sha256sum -c` takes it: of every file but itself."""
-    return "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items())).encode("ascii")
+    text = "".join(f"{file.sha256}  {name}\n" for name, file in sorted(files.items()))
+    return text.encode("utf-8", "surrogateescape")  # whatever somebody put into the folder has some name
 
 
 def record_line(record: Record) -> bytes:
@@ -210,7 +212,7 @@ def check_files(export: Export, manifest: Manifest) -> None:
     three = {MANIFEST, CERTIFICATE, SUMS}
     for name in sorted((manifest.files.keys() | three) ^ export.files.keys()):
         said = "is not there" if name in manifest.files or name in three else "is not named in the manifest"
-        raise EvidenceError("export", f"{name} {said}")
+        raise EvidenceError("export", f"{shown(name)} {said}")
     for name, file in sorted(manifest.files.items()):
         if export.files[name] != file:
             raise EvidenceError(
@@ -222,8 +224,14 @@ def check_files(export: Export, manifest: Manifest) -> None:
 
 def check_sums(export: Export, _: Manifest) -> None:
     """SHA256SUMS says what the files are."""
-    if export.sums != sums({name: file for name, file in export.files.items() if name != SUMS}):
-        raise EvidenceError("export", f"{SUMS} does not say what the files are")
+    expected = sums({name: file for name, file in export.files.items() if name != SUMS}).splitlines()
+    found = export.sums.splitlines()
+    if expected != found or not export.sums.endswith(b"\n"):
+        other = (
+            next((line for line in expected if line not in found), b"").decode("utf-8", "replace").partition("  ")[2]
+        )
+        said = f"{SUMS} does not say what the files are"
+        raise EvidenceError("export", f"{said}: {shown(other)}" if other else said)
 
 
 def check_contents(export: Export, manifest: Manifest) -> None:

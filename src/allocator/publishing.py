@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from allocator import allocation, sealing
 from allocator.canonical import format_time
 from allocator.checkpoint import Checkpoint, consistency_text, origin_of, sign_checkpoint, verifier_key
@@ -31,6 +33,7 @@ from allocator.writer import Actor, Draft
 class PublishingService(ContinuityService):
     """Evidence for those who trust neither us nor our program."""
 
+    _log_key: tuple[bytes, Ed25519PrivateKey] | None = None  # by its public half
     _schedule_tree: tuple[bytes, WholeTree] | None = None  # by the root; made from sealed.json, never read from a disk
 
     # ---- checkpoints --------------------------------------------------------------------------------------------
@@ -79,10 +82,18 @@ class PublishingService(ContinuityService):
 
     def signed_head(self, size: int, root_: bytes) -> Checkpoint:
         """A checkpoint of the first records. CredentialError when log.key is not the key named in record 0."""
-        key, (origin, public) = self._keys.read_log_key(), self._identity()
-        if key.public_key().public_bytes_raw() != public:
-            raise CredentialError("log-key", "log.key is not the key named in record 0", "Restore keys/ from a backup.")
-        return sign_checkpoint(origin, size, root_, key, public)
+        origin, public = self._identity()
+        return sign_checkpoint(origin, size, root_, self._log_key_of(public), public)
+
+    def _log_key_of(self, public: bytes) -> Ed25519PrivateKey:
+        """The log's own key, read once: a log never has another."""
+        if self._log_key is None or self._log_key[0] != public:
+            key = self._keys.read_log_key()
+            if key.public_key().public_bytes_raw() != public:
+                hint = "Restore keys/ from a backup."
+                raise CredentialError("log-key", "log.key is not the key named in record 0", hint)
+            self._log_key = public, key
+        return self._log_key[1]
 
     def _opening(self) -> Record:
         if (opening := self.history.opening) is None:
@@ -141,7 +152,7 @@ class PublishingService(ContinuityService):
         """
         path = self.place.receipts / file_name(record)
         if not _is_receipt(path):
-            self.place.receipts.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             unfinished.write_bytes(self.receipt(record).to_bytes())
             unfinished.replace(path)
@@ -292,7 +303,6 @@ class PublishingService(ContinuityService):
 
 def _is_receipt(path: Path) -> bool:
     try:
-        parse_receipt(path.read_bytes())
-        return True
+        return path.exists() and bool(parse_receipt(path.read_bytes()))
     except (OSError, EvidenceError):
         return False

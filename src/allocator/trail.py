@@ -59,9 +59,14 @@ def csv_cell(cell: str | int | None) -> str:
     return f"'{text}" if isinstance(cell, str) and text[:1] in _FORMULA else text
 
 
+def csv_columns(*, whole: bool) -> list[str]:
+    """The first line of a trail in CSV."""
+    return [name for name in COLUMNS if whole or name not in (*HIDDEN_AT_SITE, "private")]
+
+
 def csv_lines(rows: Iterable[Mapping[str, Any]], *, whole: bool) -> Iterator[str]:
     """Rows as lines of CSV (RFC 4180): one column a field of any kind, whether a row has it or not."""
-    names = [name for name in COLUMNS if whole or name not in (*HIDDEN_AT_SITE, "private")]
+    names = csv_columns(whole=whole)
     yield _csv_line(names)
     for row in map(cells, rows):
         yield _csv_line([csv_cell(row.get(name)) for name in names])
@@ -157,8 +162,8 @@ def _parse(trail: Given) -> Iterator[_Row]:
         csv.field_size_limit(MAX_BODY << 1)  # a cell may hold a whole body
         lines = csv.reader((f"{line}\n" for line in text.split("\n")), strict=True)
         names = next(lines, [])
-        if "seq" not in names or len(set(names)) != len(names):
-            raise ValueError("its first line does not name a column seq, and each column once")
+        if names not in (csv_columns(whole=True), csv_columns(whole=False)):
+            raise ValueError("its first line does not name the columns of a trail, in their order")
         rows = [row for row in lines if row]
         if any(len(row) != len(names) for row in rows):
             raise ValueError("a row has more or fewer cells than the first one")

@@ -78,6 +78,7 @@ class Evidence:
         registry: bytes of registry.json, or None.
         local_head: (seq, hash) of keys/<study>/head, or None.
         given_heads: hashes of records known from elsewhere.
+        given_roots: root of the list as deposited elsewhere; it anchors the list, not the log.
         given_checkpoints, given_receipts, given_trails: files kept elsewhere.
         own_checkpoints, own_receipts: those that an export carries itself; they anchor nothing.
         seed: bytes of seed.json, or None.
@@ -95,6 +96,7 @@ class Evidence:
     registry: bytes | None = None
     local_head: tuple[int, bytes] | None = None
     given_heads: tuple[bytes, ...] = ()
+    given_roots: tuple[bytes, ...] = ()
     given_checkpoints: tuple[Given, ...] = ()
     given_receipts: tuple[Given, ...] = ()
     given_trails: tuple[Given, ...] = ()

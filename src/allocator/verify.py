@@ -75,10 +75,13 @@ def verify(evidence: Evidence, *, submit: Submit | None = None, store: Store | N
     return _verdict(evidence, findings, anchors, store, left_out=replay.left_out)
 
 
-def verify_receipt(given: Given, given_heads: tuple[bytes, ...] = ()) -> Verdict:
+def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[bytes, ...] = ()) -> Verdict:
     """One receipt by itself (docs/spec.md §17.2): that it is of one piece; which log it is of, only a head can say.
 
-    A head given is one of record 0, of the allocation's record or of the one before it.
+    Args:
+        given: the receipt.
+        heads: hash of record 0, of the allocation's record or of the one before it.
+        roots: root of the list, as deposited.
     """
     facts: dict[str, Any] = {}
     try:
@@ -99,16 +102,17 @@ def verify_receipt(given: Given, given_heads: tuple[bytes, ...] = ()) -> Verdict
         }
         check_receipt(receipt)
         known = {receipt.first, receipt.record.prev, receipt.record.hash, receipt.made.hash}
-        for digest in given_heads:
-            if digest not in known:
-                raise EvidenceError("receipt", "the head given is none that this receipt knows")
+        if not known.issuperset(heads):
+            raise EvidenceError("receipt", "the head given is none that this receipt knows")
+        if not {receipt.root}.issuperset(roots):
+            raise EvidenceError("receipt", "the root given is not that of the list it is of")
     except AllocatorError as error:
         finding = Finding.of("24 receipt", error, seq=facts.get("record"), file=given.name)
         return Verdict(
             verdict="broken", records=0, followed=0, head=b"", root=facts.get("root"), findings=(finding,), facts=facts
         )
     return Verdict(
-        verdict="intact" if given_heads else "intact-unanchored",
+        verdict="intact" if heads or roots else "intact-unanchored",
         records=receipt.checkpoint.size,
         followed=0,
         head=receipt.record.hash,
@@ -187,7 +191,10 @@ def _carried(store: Store | None, anchors: Anchors) -> Carried | None:
     last, opening = (store.last(), store.record(0)) if store else (None, None)
     if store is None or last is None or opening is None:
         return None
-    person = History(store).person(last.fields.get("person") or "")
+    try:
+        person = History(store).person(last.fields.get("person") or "")
+    except EvidenceError:  # a record of people that no rule let pass, which is said already
+        person = None
     return Carried(
         study=opening.fields["study"],
         records=anchors.tree.size,

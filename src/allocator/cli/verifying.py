@@ -28,6 +28,7 @@ _FILE = click.Path(path_type=Path)
 @click.command()
 @click.argument("path", required=False, type=_FILE)
 @click.option("--head", "heads", multiple=True, metavar="HEX", help="Hash of a record, known from outside this home.")
+@click.option("--root", "roots", multiple=True, metavar="HEX", help="Root of the list, as deposited elsewhere.")
 @click.option(
     "--receipt", "receipts", multiple=True, metavar="FILE", type=_FILE, help="A receipt, or a folder of them."
 )
@@ -41,6 +42,7 @@ def verify(
     call: Call,
     path: Path | None,
     heads: tuple[str, ...],
+    roots: tuple[str, ...],
     receipts: tuple[Path, ...],
     checkpoints: tuple[Path, ...],
     trails: tuple[Path, ...],
@@ -57,14 +59,17 @@ def verify(
 
     wanted = "--head takes 64 hexadecimal digits: the hash of a record"
     given_heads = tuple(hex_32(text, "head", wanted) for text in heads)
+    given_roots = tuple(
+        hex_32(text, "root", "--root takes 64 hexadecimal digits: the root of a list") for text in roots
+    )
     piles = {"given_receipts": receipts, "given_checkpoints": checkpoints, "given_trails": trails}
     given = {name: tuple(_given(files)) for name, files in piles.items()}
     if path is not None and path.is_file() and path.suffix == RECEIPT_SUFFIX:
-        verdict = verify_receipt(next(_given((path,))), given_heads)
+        verdict = verify_receipt(next(_given((path,))), given_heads, given_roots)
         call.show(verdict.as_json(), receipt_text(verdict, path.name))
         return _exit_code(verdict)
     evidence_of, what, name = _evidence_of(call, path)
-    with evidence_of(given_heads, **given) as evidence:
+    with evidence_of(given_heads, given_roots=given_roots, **given) as evidence:
         records, compared = evidence.row_count, evidence.is_anchored
         if records >= SCRATCH_FROM and evidence.chain is not None:
             call.talk(_chain_text(evidence.chain, records))
