@@ -33,6 +33,10 @@ VOLATILE = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<id>"),
     (re.compile(r"\b[0-9a-f]{16}…"), "<hash>…"),
+    (re.compile(r"\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}(?![\w+/=])"), "+<key>"),
+    (re.compile(rf"(?<=\b{STUDY_ID}/)[0-9a-f]{{16}}\b"), "<log>"),
+    (re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{43}=(?![\w+/=])"), "<base64>"),
+    (re.compile(r"(?<![\w+/])[A-Za-z0-9+/]{60,}={0,2}(?![\w+/=])"), "<base64>"),
     (CODE, "<code>"),
 )
 
