@@ -3,6 +3,7 @@
 
     python3 verify.py FOLDER                    an export: the folder with manifest.json in it
     python3 verify.py FOLDER --head HEX         the same, held to the hash of a record that you kept elsewhere
+    python3 verify.py FOLDER --root HEX         ... or to the root of the list, as it was deposited
     python3 verify.py FOLDER --checkpoint FILE --receipt FILE --json
     python3 verify.py FILE.tlog-proof           one receipt by itself
 
@@ -38,7 +39,7 @@ import re
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -2004,10 +2005,11 @@ class Design:
         self.length: int = length
 
 
-def check_opening(data: bytes, log: History, sealed: Sealed) -> None:
+def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
     """Check 25 (§15.5): seed.json is the one recorded, and the list drawn from it again is the sealed one."""
     first, sealing, opened = log.first, log.sealing, log.opened
-    assert first is not None and sealing is not None and opened is not None
+    need(sealed is not None and sealing is not None, "there is no sealed list to hold the seed to")
+    assert first is not None and sealing is not None and opened is not None and sealed is not None
     same(sha256(data).hex(), opened["seed_digest"], "seed.json is not the one in the log")
     seed = exactly(parse_canonical(data), "format", "study", "sealing", "shares", "design", "salt")
     same(seed["format"], "allocator-seed/1", "another format")
@@ -2019,7 +2021,7 @@ def check_opening(data: bytes, log: History, sealed: Sealed) -> None:
     design = Design(seed["design"], log.study)
     committed = hmac_sha256(bytes.fromhex(seed["salt"]), tag("design") + canon(seed["design"]))
     same(committed.hex(), sealing["design_commitment"], "the design is not the one committed to")
-    fingerprint, sealing_id = bytes.fromhex(first["fingerprint"]), bytes.fromhex(sealing["sealing"])
+    fingerprint, sealing_id = log.study.fingerprint, bytes.fromhex(sealing["sealing"])
     prk = pseudorandom_key(fingerprint, committed, shares)
     for label in log.study.labels:
         # before anything is drawn: a list of another length is not worth its time
@@ -2099,7 +2101,7 @@ def read_file(path: Path, bound: int = OTHER_BOUND, follow: bool = False) -> byt
     with open_file(path, follow) as file:
         size = os.fstat(file.fileno()).st_size
         need(size <= bound, f"{path.name} has more bytes than are read", bound, size)
-        return bytes(file.read(bound))
+        return bytes(file.read(size))  # not `bound`: memory is taken for as many bytes as are asked for
 
 
 class Folder:
@@ -2278,6 +2280,7 @@ class Given:
     """What the caller has from elsewhere; files by the names they were given by."""
 
     heads: list[bytes] = field(default_factory=list)
+    roots: list[bytes] = field(default_factory=list)
     checkpoints: list[tuple[str, bytes]] = field(default_factory=list)
     receipts: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -2492,11 +2495,14 @@ def check_head(head: tuple[int, bytes], log: Followed, report: Report) -> None:
         report.add(21, seq, Fault("the log ends before the head: records were lost", seq, log.history.count - 1))
 
 
-def check_given_heads(heads: Iterable[bytes], log: Followed, report: Report) -> None:
-    """Check 22."""
-    for head in heads:
+def check_given_heads(given: Given, log: Followed, report: Report) -> None:
+    """Check 22: heads, and roots of the list."""
+    for head in given.heads:
         if head not in log.reached and log.whole:
             report.add(22, None, Fault("no record of this log has the hash given", head.hex()))
+    for root in given.roots:
+        if report.root != root.hex() and (log.whole or report.root is not None):
+            report.add(22, None, Fault("the root of the list is another than the one given", root.hex(), report.root))
 
 
 def check_checkpoint(checkpoint: Checkpoint, log: Followed) -> None:
@@ -2580,12 +2586,12 @@ def check_export(folder: Folder, manifest: Manifest | None, log: Followed | None
         need("checkpoint.txt" in folder.files, "checkpoint.txt is not there")
         has_details = "details.jsonl" in folder.files
         same(has_details, report.scope == "inspection", "details.jsonl belongs to scope inspection, and only there")
-    if manifest is not None and log is not None and log.whole:
+    if manifest is not None and log is not None:
         check_ends(folder, manifest, log, report)
 
 
 def check_ends(folder: Folder, manifest: Manifest, log: Followed, report: Report) -> None:
-    """The part of check 26 that needs the log to its end."""
+    """The part of check 26 about the log, as far as it could be followed."""
     first, last = log.history.first, log.history.last
     if first is None or last is None:
         return
@@ -2672,14 +2678,14 @@ def verify_log(folder: Folder, study: Study, given: Given, report: Report) -> Fo
     check_registry(folder, log, report)
     if head is not None:
         check_head(head, log, report)
-    check_given_heads(given.heads, log, report)
+    check_given_heads(given, log, report)
     for name, checkpoint in checkpoints:
         with report.at(23, None, name):
             check_checkpoint(checkpoint, log)
     for name, receipt in _receipts(folder, given, report):
         with report.at(24, receipt.record.seq, name):
             check_receipt(receipt, log)
-    if log.history.opened is not None and sealed is not None:
+    if log.history.opened is not None:
         with report.at(25):
             check_opening(folder.read("seed.json"), log.history, sealed)
             report.drawn_again = True
@@ -2763,7 +2769,7 @@ def finding_lines(findings: list[dict[str, Any]]) -> Iterator[str]:
         yield f"  ... and {len(findings) - FINDINGS_SHOWN} more: --json has all"
 
 
-def verify_receipt(data: bytes, heads: list[bytes]) -> dict[str, Any]:
+def verify_receipt(data: bytes, given: Given) -> dict[str, Any]:
     """One receipt by itself (§17.2): the object of §11.3, and in `receipt` what it tells, where it could be read."""
     report = Report()
     told: dict[str, Any] | None = None
@@ -2773,8 +2779,10 @@ def verify_receipt(data: bytes, heads: list[bytes]) -> dict[str, Any]:
         told = receipt_told(receipt)
         with report.at(24, receipt.record.seq):
             receipt.hold()
-            need(set(heads) <= receipt.known(), "a head given is none that this receipt knows")
-    report.verdict = "broken" if report.findings else "intact" if heads else "intact-unanchored"
+            need(set(given.heads) <= receipt.known(), "a head given is none that this receipt knows")
+            need(set(given.roots) <= {bytes.fromhex(receipt.schedule)}, "the root given is not that of its list")
+    anchored = "intact" if given.heads or given.roots else "intact-unanchored"
+    report.verdict = "broken" if report.findings else anchored
     return {**report.as_json(), "receipt": told}
 
 
@@ -2802,9 +2810,9 @@ RECEIPT_SAID = {
     "broken": "BROKEN: this is no receipt, or it was changed.",
 }
 NOT_SHOWN = """What it does not show by itself: which log it is of. Anybody can make such a file with keys of their own.
-Compare `first` or `list root` with what was deposited outside when the study was activated (--head takes `first`), or
-check it against an export of the study: verify.py FOLDER --receipt FILE. Only that shows, too, that the arm's words are
-the study's and that a copy was recorded."""
+Compare `first` or `list root` with what was deposited outside when the study was activated (--head takes the one,
+--root the other), or check it against an export of the study: verify.py FOLDER --receipt FILE. Only that shows, too,
+that the arm's words are the study's and that a copy was recorded."""
 
 
 def receipt_lines(told: dict[str, Any]) -> Iterator[str]:
@@ -2835,6 +2843,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("path", metavar="PATH", help="the folder of an export, or a .tlog-proof file by itself")
     parser.add_argument("--head", metavar="HEX", action="append", default=[], help="hash of a record, kept elsewhere")
+    parser.add_argument("--root", metavar="HEX", action="append", default=[], help="root of the list, as deposited")
     parser.add_argument("--checkpoint", metavar="FILE", action="append", default=[], help="a checkpoint kept elsewhere")
     parser.add_argument("--receipt", metavar="FILE", action="append", default=[], help="a receipt kept elsewhere")
     parser.add_argument("--json", action="store_true", help="one JSON object (spec.md §11.3)")
@@ -2842,12 +2851,13 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 
 def _given(arguments: argparse.Namespace) -> Given:
-    for head in arguments.head:
-        if not is_digest(head.lower()):
-            raise WrongCall("a head is 64 hexadecimal digits")
+    for digest in (*arguments.head, *arguments.root):
+        if not is_digest(digest.lower()):
+            raise WrongCall("a head or a root is 64 hexadecimal digits")
     try:
         return Given(
             heads=[bytes.fromhex(head) for head in arguments.head],
+            roots=[bytes.fromhex(root) for root in arguments.root],
             checkpoints=[(name, read_file(Path(name), follow=True)) for name in arguments.checkpoint],
             receipts=[(path.name, read_file(path, follow=True)) for name in arguments.receipt for path in _pile(name)],
         )
@@ -2872,7 +2882,7 @@ def run(words: list[str]) -> int:
         raise WrongCall(f"{path} is no folder: a checkpoint or a receipt is held to an export")
     else:
         try:
-            told = verify_receipt(read_file(path, follow=True), given.heads)
+            told = verify_receipt(read_file(path, follow=True), given)
         except Fault as fault:
             raise WrongCall(f"{fault.message}; give the folder of an export, or a .tlog-proof file") from None
         lines = receipt_lines(told)
@@ -2890,7 +2900,12 @@ def main() -> int:
         print(f"Error: {shown(str(error))}", file=sys.stderr)
         return 2
     except Exception as error:  # what this program did not foresee is no proof of anything: it fails closed
-        print(f"BROKEN: the verification could not be carried through: {shown(repr(error))}")
+        report = Report()
+        report.add(1, None, Fault(f"the verification could not be carried through: {error!r}"))
+        told = report.as_json()
+        print(
+            json.dumps(told) if "--json" in sys.argv else "\n".join((SAID["broken"], *finding_lines(told["findings"])))
+        )
         return 3
 
 
