@@ -62,7 +62,7 @@ class PublishingService(ContinuityService):
 
     def verifier_key(self) -> str:
         """The log's public key as readers of signed notes take it."""
-        return verifier_key(*self._identity())
+        return verifier_key(*self._identity(self._opening()))
 
     def consistency(self, older: Checkpoint, size: int | None = None) -> str:
         """A newer checkpoint, of all records or the first `size`, with the proof that the older log is its beginning.
@@ -82,7 +82,10 @@ class PublishingService(ContinuityService):
 
     def signed_head(self, size: int, root_: bytes) -> Checkpoint:
         """A checkpoint of the first records. CredentialError when log.key is not the key named in record 0."""
-        origin, public = self._identity()
+        return self._signed_by(self._opening(), size, root_)
+
+    def _signed_by(self, opening: Record, size: int, root_: bytes) -> Checkpoint:
+        origin, public = self._identity(opening)
         return sign_checkpoint(origin, size, root_, self._log_key_of(public), public)
 
     def _log_key_of(self, public: bytes) -> Ed25519PrivateKey:
@@ -100,9 +103,8 @@ class PublishingService(ContinuityService):
             raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
         return opening
 
-    def _identity(self) -> tuple[str, bytes]:
+    def _identity(self, opening: Record) -> tuple[str, bytes]:
         """The log's origin and its public key."""
-        opening = self._opening()
         return origin_of(self.study.id, opening.hash), bytes.fromhex(opening.fields["log_key"])
 
     # ---- receipts -----------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ class PublishingService(ContinuityService):
             arm=arm_words(self.study.arms[fields["arm"]]),
             copy=None,
             proof=tuple(proof),
-            checkpoint=self.signed_head(size, head),
+            checkpoint=self._signed_by(opening, size, head),
         )
 
     def _tree_of(self, sealed: sealing.SealedSchedule) -> WholeTree:
@@ -152,7 +154,8 @@ class PublishingService(ContinuityService):
         """
         path = self.place.receipts / file_name(record)
         if not _is_receipt(path):
-            path.parent.mkdir(exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(exist_ok=True)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             unfinished.write_bytes(self.receipt(record).to_bytes())
             unfinished.replace(path)
@@ -166,17 +169,17 @@ class PublishingService(ContinuityService):
     def copy_receipt(self, actor: Actor, participant: str) -> Receipt:
         """A participant's receipt made again, marked as a copy and recorded (A10)."""
 
+        receipts: list[Receipt] = []
+
         def build(_: datetime) -> Draft:
             record = self.history.allocation(participant)
             if record is None:
                 raise Refused("not-allocated", f"{participant} has no allocation", "Look with `allocator show`.")
+            receipts.append(self.receipt(record))  # one that cannot be made is not recorded as made
             return Draft(kind="receipt-copied", fields={"participant": participant, "allocation": record.seq})
 
         copied = self._writer.write(actor, "receipt-copied", build, participant=participant)
-        record = self.history.store.record(copied.fields["allocation"])
-        if record is None:
-            raise RuntimeError("a receipt of no record")
-        return self.receipt(record).as_copy(copied)
+        return receipts[-1].as_copy(copied)
 
     # ---- the opening of the list --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from allocator import merkle, sealing
-from allocator.canonical import CanonicalError, canonical_bytes, parse_canonical
+from allocator.canonical import CanonicalError, encode_parsed, parse_canonical
 from allocator.checkpoint import Checkpoint, check_note, hash_line, origin_of, parse_checkpoint, parse_hash
 from allocator.errors import EvidenceError
 from allocator.log import ALLOCATION_KINDS, MAX_BODY, Record, RecordError, parse_record
@@ -65,7 +65,7 @@ class Receipt:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        extra = canonical_bytes(
+        extra = encode_parsed(
             {
                 "format": FORMAT,
                 "record": {"prev": self.record.prev.hex(), "body": self.record.body.decode("utf-8")},
