@@ -41,7 +41,7 @@ def test_a_checkpoint_needs_nobody_and_anchors_the_log(used: Site) -> None:
     assert (ran.code, note.origin.split("/")[1]) == (0, "NCT04225780")
     result = used.typed("--json checkpoint --to cp.txt").result
     assert result["note"] == ran.out == (used.desk / "cp.txt").read_text("utf-8")
-    assert result["size"] == len(used.kinds()) and HASH.fullmatch(result["root"])
+    assert result["size"] == len(used.kinds()) and HASH.fullmatch(result["tree"])
     assert re.fullmatch(r"allocator/NCT04225780/[0-9a-f]{16}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}", result["key"])
     assert used.typed("--json verify --checkpoint cp.txt").result["verdict"] == "intact"
     assert used.typed("checkpoint --to cp.txt").code == 2  # never written over
@@ -53,6 +53,9 @@ def test_a_consistency_proof_from_an_older_checkpoint(used: Site) -> None:
     assert said.startswith("old 5\n") and parse_checkpoint(said.partition("\n\n")[2].encode()).size == 9
     assert used.typed("checkpoint --size 500").code == 2
     used.desk.joinpath("bad.txt").write_text(used.desk.joinpath("old.txt").read_text("utf-8").replace("\n5\n", "\n6\n"))
+    assert used.typed("checkpoint --since old.txt --to proof.txt").code == 0
+    assert used.typed("--json verify --checkpoint proof.txt").result["verdict"] == "intact"
+    assert used.typed("checkpoint --since page.txt").code == used.typed("checkpoint --since desk").code == 2
     ran = used.typed("--json checkpoint --since bad.txt")
     assert (ran.code, ran.result["error"]["code"]) == (3, "checkpoint")
 

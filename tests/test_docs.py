@@ -21,10 +21,6 @@ REPOSITORY = re.compile(r"`((?:src|docs|tests|examples|benchmarks)/[\w./-]+|[\w/
 COMING = {
     "assess",
     "balance",
-    "open",
-    "export",
-    "receipt",
-    "checkpoint",
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

@@ -198,34 +198,35 @@ def _swap_lines(first: int, second: int) -> Callable[[bytes], bytes]:
     return swapped
 
 
+# file, what is done to it, the check and the record that must name it
+CHANGES: list[tuple[str, Callable[[bytes], bytes], tuple[str, int | None]]] = [
+    ("records.jsonl", _drop_line(5), ("11", 5)),
+    ("records.jsonl", _drop_line(LAST + 2), ("21", LAST + 2)),
+    ("records.jsonl", _swap_lines(16, 17), ("11", 16)),
+    ("records.jsonl", lambda data: data[:-1], ("05", LAST + 2)),
+    ("records.jsonl", lambda data: data.replace(b"{", b"{ ", 1), ("05", 0)),
+    ("records.jsonl", lambda data: b"\xff" + data, ("05", 0)),
+    ("records.jsonl", lambda _: b"", ("05", None)),
+    ("records.jsonl", lambda data: data + b"x" * (MAX_LINE + 10), ("05", LAST + 3)),
+    ("details.jsonl", _drop_line(0), ("17", 0)),
+    ("details.jsonl", _swap_lines(0, 1), ("20", 0)),
+    ("details.jsonl", lambda data: data + data.splitlines(keepends=True)[-1], ("20", LAST)),
+    ("details.jsonl", lambda data: data.replace(b"Sponsor One", b"Sponsor Two"), ("17", 0)),
+    ("details.jsonl", lambda data: data + b"[]\n", ("20", None)),
+    ("study.json", lambda data: data.replace(b'"enrollment":4', b'"enrollment":5'), ("13", 0)),
+    ("study.json", lambda data: data + b"\n", ("08", None)),
+    ("study.json", lambda _: b"[" * 100_000, ("08", None)),
+    ("registry.json", lambda data: data + b"\n", ("10", 0)),
+    ("sealed.json", lambda data: data.replace(b'"root":"', b'"root":"0', 1), ("09", 11)),
+    ("head", lambda data: data.replace(b"33", b"32"), ("21", 32)),
+    ("head", lambda _: b"x", ("21", None)),
+    ("checkpoint.txt", lambda data: data.replace(b"\n34\n", b"\n33\n"), ("23", None)),
+    ("receipt-000001-P-001.tlog-proof", lambda data: data.replace(b"index 16", b"index 17"), ("24", None)),
+]
+
+
 @pytest.mark.requirement("L02", "L03")
-@pytest.mark.parametrize(
-    "name, change, expected",
-    [
-        ("records.jsonl", _drop_line(5), ("11", 5)),
-        ("records.jsonl", _drop_line(LAST + 2), ("21", LAST + 2)),
-        ("records.jsonl", _swap_lines(16, 17), ("11", 16)),
-        ("records.jsonl", lambda data: data[:-1], ("05", LAST + 2)),
-        ("records.jsonl", lambda data: data.replace(b"{", b"{ ", 1), ("05", 0)),
-        ("records.jsonl", lambda data: b"\xff" + data, ("05", 0)),
-        ("records.jsonl", lambda _: b"", ("05", None)),
-        ("records.jsonl", lambda data: data + b"x" * (MAX_LINE + 10), ("05", LAST + 3)),
-        ("details.jsonl", _drop_line(0), ("17", 0)),
-        ("details.jsonl", _swap_lines(0, 1), ("20", 0)),
-        ("details.jsonl", lambda data: data + data.splitlines(keepends=True)[-1], ("20", LAST)),
-        ("details.jsonl", lambda data: data.replace(b"Sponsor One", b"Sponsor Two"), ("17", 0)),
-        ("details.jsonl", lambda data: data + b"[]\n", ("20", None)),
-        ("study.json", lambda data: data.replace(b'"enrollment":4', b'"enrollment":5'), ("13", 0)),
-        ("study.json", lambda data: data + b"\n", ("08", None)),
-        ("study.json", lambda _: b"[" * 100_000, ("08", None)),
-        ("registry.json", lambda data: data + b"\n", ("10", 0)),
-        ("sealed.json", lambda data: data.replace(b'"root":"', b'"root":"0', 1), ("09", 11)),
-        ("head", lambda data: data.replace(b"33", b"32"), ("21", 32)),
-        ("head", lambda _: b"x", ("21", None)),
-        ("checkpoint.txt", lambda data: data.replace(b"\n34\n", b"\n33\n"), ("23", None)),
-        ("receipt-000001-P-001.tlog-proof", lambda data: data.replace(b"index 16", b"index 17"), ("24", None)),
-    ],
-)
+@pytest.mark.parametrize("name, change, expected", CHANGES)
 def test_a_change_is_named_even_with_a_manifest_made_anew(
     copy_of: Callable[[str], Path], name: str, change: Callable[[bytes], bytes], expected: tuple[str, int | None]
 ) -> None:

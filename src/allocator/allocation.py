@@ -54,6 +54,18 @@ def check_state(kind: str, state: str) -> None:
         raise Refused(
             "paused", "allocation is paused in this study", "Look-ups go on. Ask the sponsor when it resumes."
         )
+    if state == "opened":
+        raise Refused(
+            "opened",
+            "the list is opened: nothing can be allocated any more"
+            if kind != "opened"
+            else "the list is opened already",
+            "Look-ups go on. `allocator verify` draws the list again each time.",
+        )
+    if kind in ("opened", "share-given"):
+        raise Refused(
+            "not-closed", f"the study is {state}: a list is opened after the close", "The sponsor closes it first."
+        )
     if state == "closed":
         raise Refused("closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated.")
     if state == "recovering":

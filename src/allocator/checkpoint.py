@@ -83,7 +83,12 @@ def sign_checkpoint(origin: str, size: int, root: bytes, key: Ed25519PrivateKey,
 
 
 def parse_checkpoint(data: bytes) -> Checkpoint:
-    """Read a checkpoint strictly; its signature is checked by `check_note`. EvidenceError when it is none."""
+    """Read a checkpoint strictly; its signature is checked by `check_note`. EvidenceError when it is none.
+
+    Of a consistency proof (`consistency_text`) it is the part behind the first empty line.
+    """
+    if data.startswith(b"old "):
+        data = data.partition(b"\n\n")[2]
     try:
         if len(data) > MAX_NOTE:
             raise ValueError(f"it has more than {MAX_NOTE} bytes")

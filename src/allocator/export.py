@@ -251,7 +251,7 @@ def check_carried(_: Export, manifest: Manifest, carried: Carried) -> None:
     for name, wanted, got in zip(("study", "records", "head", "tree"), expected, found, strict=True):
         if wanted != got:
             raise EvidenceError(
-                "export", f"the {name} in the manifest is not the log's", details={"expected": wanted, "found": got}
+                "export", f"the manifest's {name} is not the log's", details={"expected": wanted, "found": got}
             )
     if last.kind != "exported" or last.fields["scope"] != manifest.scope:
         raise EvidenceError("export", f"the last record is not that of an export of scope {manifest.scope}")

@@ -42,8 +42,8 @@ _NEEDED = (MANIFEST, STUDY, RECORDS)
 
 
 def is_export(path: Path) -> bool:
-    """Whether a folder is meant as an export, and not as a home."""
-    return (path / MANIFEST).exists() or ((path / RECORDS).exists() and not (path / "schedules").exists())
+    """Whether a folder is meant as an export, and not as a home or an unpacked backup, which have folders."""
+    return not (path / "schedules").is_dir() and ((path / MANIFEST).exists() or (path / RECORDS).exists())
 
 
 @contextmanager
@@ -178,9 +178,11 @@ class _Reader:
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines of a file, each cut where it is longer than any may be."""
+    """Lines of a file; one that is longer than any may be is cut there, and the rest of it is passed over."""
     while line := stream.readline(MAX_LINE):
         yield line
+        while len(line) == MAX_LINE and not line.endswith(b"\n"):
+            line = stream.readline(MAX_LINE)
 
 
 def _rows(path: Path, details_end: int) -> Iterator[Row]:

@@ -56,7 +56,8 @@ Scope: {scope}. {scope_words}
 Records: {records}. Head: {head}.
 """
 SCOPE_WORDS = {
-    "evidence": "It holds no health data, no name of a person and no arm that was not yet allocated.",
+    "evidence": "It holds no answers, names or reasons, and no arm that was not yet allocated; once the list is "
+    "opened, seed.json is the whole of it.",
     "inspection": "It holds everything, private details included: keep it as the study itself.",
 }
 

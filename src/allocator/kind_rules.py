@@ -277,7 +277,11 @@ def _opened(case: Case) -> None:
 def _reviewed(case: Case) -> None:
     fields = case.record.fields
     if not parse_time(fields["since"]) <= parse_time(fields["until"]) <= case.record.time:
-        raise Refused("period", "the period ends before it begins, or after now", "Give --from and --to.")
+        raise Refused(
+            "period",
+            "the period ends before it begins, or after now",
+            "Give --from and --to; --to is a moment that has passed, and a date alone is its midnight.",
+        )
 
 
 def _of_sealing(case: Case) -> Record:

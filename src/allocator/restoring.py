@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -139,14 +139,23 @@ def _keep_newer_log(place: StudyPlace, staged: StudyPlace) -> bool:
     shutil.copyfile(place.log_file, staged.log_file)
     if journal.exists():
         shutil.copyfile(journal, staged.log_file.with_name(journal.name))
+    disclosed = list(_copy_disclosed(place, staged))
     ours = _judge(staged)
     if not ours.findings and ours.records >= theirs.records:
         of_backup.unlink()
         return True
-    for left in (staged.log_file, staged.log_file.with_name(journal.name)):
+    for left in (staged.log_file, staged.log_file.with_name(journal.name), *disclosed):
         left.unlink(missing_ok=True)
     of_backup.rename(staged.log_file)
     return False
+
+
+def _copy_disclosed(place: StudyPlace, staged: StudyPlace) -> Iterator[Path]:
+    """What an opening after the backup disclosed goes with the log that tells of it: seed.json, and shares given."""
+    for own in (place.seed_file, *sorted(place.schedules.glob("share-*.json"))):
+        target = staged.schedules / own.name
+        if own.is_file() and not own.is_symlink() and not target.exists():
+            yield Path(shutil.copyfile(own, target))
 
 
 def _copy_keys(place: StudyPlace, staged: StudyPlace) -> None:

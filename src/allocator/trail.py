@@ -106,7 +106,8 @@ class _Row(NamedTuple):
     def differs_from(self, record: Record, private: Mapping[str, str]) -> str:
         """The column in which it says something else than the log's record; "" when in none."""
         whole = bool(self.content.get("body"))
-        own = trail_row(record, private if whole else None)
+        told = private if self.content.get("private") else {}  # an export of scope evidence leaves them out
+        own = trail_row(record, told if whole else None)
         if self.is_text:
             flat = cells(own)
             own = {name: csv_cell(flat.get(name)) for name in {**self.content, **own}}

@@ -103,7 +103,9 @@ def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[byt
         check_receipt(receipt)
         known = {receipt.first, receipt.record.prev, receipt.record.hash, receipt.made.hash}
         if not known.issuperset(heads):
-            raise EvidenceError("receipt", "the head given is none that this receipt knows")
+            raise EvidenceError(
+                "receipt", "no record that this receipt names has the head given"
+            )
         if not {receipt.root}.issuperset(roots):
             raise EvidenceError("receipt", "the root given is not that of the list it is of")
     except AllocatorError as error:

@@ -48,10 +48,15 @@ _ATTENTION = {
 }
 
 
+ENDED = ("closed", "opened")  # nobody waits any more, and nobody needs to be added
+
+
 def _needs(key: str, status_: dict[str, Any]) -> bool:
     if key == "recovering":
         return bool(status_["state"] == "recovering")
-    return bool(status_["sponsors"] == 1) if key == "sponsors" else bool(status_[key])
+    if key == "sponsors":
+        return bool(status_["sponsors"] == 1 and status_["state"] not in ENDED)
+    return bool(status_[key])
 
 
 @click.command()
@@ -65,7 +70,7 @@ def status(call: Call) -> None:
     lines = [
         f"{result['study']}   mode {result['mode']}   {result['state'].upper()}",
         f"  allocated   {result['allocated']} of {result['enrollment']}",
-        f"  waiting     {result['waiting']} confirmed, not yet allocated",
+        *([] if result["state"] in ENDED else [f"  waiting     {result['waiting']} confirmed, not yet allocated"]),
         *([f"  undecided   {undecided}"] if undecided else []),
         f"  records     {result['records']}",
         f"  head        {result['head']}",
@@ -106,6 +111,10 @@ def log_command(
 
     if kind is not None and kind not in KINDS:
         raise InputError("kind", f"{shown(kind)!r} is no kind of record", f"Kinds: {', '.join(KINDS)}.")
+    if target is not None:
+        from allocator.cli.log_export import check_target
+
+        check_target(target)  # before a reading is recorded
     with call.service() as service:
         whole = _sees_all(call, service)
         ids = None if participant is None else service.ids_of(participant)

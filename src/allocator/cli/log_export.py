@@ -11,19 +11,18 @@ from allocator.text import shown
 from allocator.trail import cells, csv_lines, json_lines
 
 
-def export_log(target: Path, rows: Iterable[Mapping[str, Any]], *, whole: bool) -> int:
-    """Write rows of the trail to a new file and return their number.
-
-    Raises:
-        InputError: the file is there already, or its ending is none of .csv, .json, .sqlite3.
-        StorageError: it cannot be written.
-    """
+def check_target(target: Path) -> None:
+    """InputError when the file is there already, or its ending is none of .csv, .json, .sqlite3."""
     if target.suffix not in (".csv", ".json", ".sqlite3"):
         raise InputError("export", f"{shown(target.name)} ends in none of .csv, .json, .sqlite3")
     if target.exists():
         raise InputError(
             "file-exists", f"{shown(str(target))} is there already", "Choose another name: nothing is overwritten."
         )
+
+
+def export_log(target: Path, rows: Iterable[Mapping[str, Any]], *, whole: bool) -> int:
+    """Write rows of the trail to a new file and return their number. StorageError when it cannot be written."""
     counted = _Counted(rows)
     try:
         if target.suffix == ".sqlite3":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from allocator.cli.call import Call, pass_call, record_json
-from allocator.errors import InputError
+from allocator.errors import EvidenceError, InputError
 from allocator.record_form import SCOPES
 from allocator.text import shown
 
 if TYPE_CHECKING:
+    from allocator.checkpoint import Checkpoint
     from allocator.receipt import Receipt
     from allocator.receipt_pdf import ReceiptPage
     from allocator.service import AllocationService
@@ -31,10 +32,7 @@ def checkpoint(call: Call, target: Path | None, older: Path | None, size: int | 
     `allocator verify --checkpoint FILE` shows later that nothing signed here was cut off or rewritten. Any reader of
     C2SP signed notes can check the signature; openssl can, too (docs/auditor.md).
     """
-    from allocator.checkpoint import parse_checkpoint
-    from allocator.home import read_input
-
-    before = parse_checkpoint(read_input(older, limit=1 << 16)) if older else None
+    before = _older(older) if older else None
     _check_new(target)
     with call.service() as service:
         proof = service.consistency(before, size) if before else None
@@ -43,8 +41,14 @@ def checkpoint(call: Call, target: Path | None, older: Path | None, size: int | 
     note = proof or current.note
     if target is not None:
         _write(target, note.encode("utf-8"))
-    result = {"note": note, "origin": current.origin, "size": current.size, "root": current.root.hex(), "key": key}
-    said = f"The checkpoint of {current.size} records is in {shown(str(target))}." if target else note.rstrip("\n")
+    # `root` is the list's everywhere else
+    result = {"note": note, "origin": current.origin, "size": current.size, "tree": current.root.hex(), "key": key}
+    said = note.rstrip("\n")
+    if target is not None:
+        what = f"The checkpoint of {current.size} records"
+        if before is not None:
+            what = f"The proof that the log grew from {before.size} to {current.size} records, with its checkpoint,"
+        said = f"{what} is in {shown(str(target))}."
     call.show(result | ({"file": str(target)} if target else {}), said)
     call.talk(f"\nVerifier key of this log, for other programs:\n{key}")
 
@@ -128,8 +132,10 @@ def page_text(page: ReceiptPage) -> str:
 def export(call: Call, folder: Path, scope: str) -> None:
     """Everything a stranger needs to check the study, in one new folder, with two verifiers that are not this program.
 
-    Scope evidence holds no health data, no names and no arm that is not yet allocated: it may be given to anybody.
-    Scope inspection holds all. The export is certified by your signature, and is a record of the log.
+    Scope evidence holds no answers, names or reasons, and no arm that is not yet allocated (once the list is opened:
+    the whole list). Look at the strata before you give it away. Scope inspection holds all.
+
+    The export is certified by your signature, and is a record of the log.
     """
     from allocator.exporting import check_target, export_study
 
@@ -159,7 +165,9 @@ def export(call: Call, folder: Path, scope: str) -> None:
 
 
 @click.command("open")
-@click.option("--share", metavar="FILE", type=_FILE, help="The paper copy of your share, where your key is lost to it.")
+@click.option(
+    "--share", metavar="FILE", type=_FILE, help="Your share from its paper copy; you still sign with your key."
+)
 @pass_call
 def open_command(call: Call, share: Path | None) -> None:
     """Open the list after the close: statistician and custodian each give their share of the seed.
@@ -201,6 +209,7 @@ def open_command(call: Call, share: Path | None) -> None:
 def review(call: Call, since: str, until: str, findings: str) -> None:
     """Sign that you reviewed the trail of a period, with your findings (ICH E6(R3) 4.2.3)."""
     from allocator.cli.auditor import moment_of
+    from allocator.cli.pharmacist import local_time
 
     with call.service() as service:
         start, end = moment_of(service, "from", since), moment_of(service, "to", until)
@@ -209,8 +218,20 @@ def review(call: Call, since: str, until: str, findings: str) -> None:
         record = service.review(call.actor(service, "reviewed"), start, end, findings)
     call.show(
         {"record": record_json(record), "since": record.fields["since"], "until": record.fields["until"]},
-        f"The review of {record.fields['since']} to {record.fields['until']} is signed.  [record {record.seq}]",
+        f"The review is signed.  [record {record.seq}]\n"
+        f"  from  {local_time(start, service.study.zone)}\n  to    {local_time(end, service.study.zone)}",
     )
+
+
+def _older(file: Path) -> Checkpoint:
+    from allocator.checkpoint import MAX_NOTE, parse_checkpoint
+    from allocator.home import read_input
+
+    try:
+        return parse_checkpoint(read_input(file, limit=MAX_NOTE))
+    except EvidenceError as error:
+        hint = "Give a file of `allocator checkpoint --to FILE`."
+        raise InputError("checkpoint", f"{shown(file.name)}: {error.message}", hint) from error
 
 
 def _check_new(file: Path | None) -> None:
