@@ -77,6 +77,22 @@ def lossy(trial: Trial, tmp_path: Path) -> tuple[Trial, Path, list[Allocation]]:
     return trial, file, trial.allocate("P-003", "P-004")
 
 
+@pytest.mark.requirement("R03", "U05")
+def test_a_backup_from_before_the_opening_does_not_undo_it(trial: Trial, tmp_path: Path) -> None:
+    trial.allocate("P-001")
+    file = tmp_path / "backup.tar"
+    trial.service.backup(trial.actor("SP"), file)
+    trial.service.change_state(trial.actor("SP"), "closed", "done")
+    trial.service.open_list(trial.actor("ST"))
+    trial.service.open_list(trial.actor("CU"))
+    seed = trial.place.seed_file.read_bytes()
+    trial.place.sealed_file.unlink()
+    done = put_back(trial, file, "the list's file was lost")
+    assert (done.kept_log, done.missing) == (True, "none")
+    assert trial.service.history.state == "opened" and trial.place.seed_file.read_bytes() == seed
+    assert_intact(trial)
+
+
 # ---- backup and restore ---------------------------------------------------------------------------------------------
 
 
