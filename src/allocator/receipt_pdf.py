@@ -137,15 +137,10 @@ def render_pdf(page: ReceiptPage) -> bytes:
     Raises:
         InputError: the extra ``[report]`` is not installed, or there is too much text for one page.
     """
-    try:
-        import segno
-        import typst
-    except ImportError as error:
-        raise InputError(
-            "no-report",
-            "a PDF needs the packages typst and segno, which are not installed here",
-            "Install them: pip install 'allocator[report]'. The receipt without --pdf needs neither.",
-        ) from error
+    require_report()
+    import segno
+    import typst
+
     code = segno.make(page.code_text, error="m", micro=False).svg_inline(border=2)
     for spelled in (_drawable, _in_ascii):  # a letter and its accent may each have a glyph while no font has both
         spelling = spelled(page)
