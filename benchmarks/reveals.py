@@ -66,7 +66,7 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
         for name, trial in (("short", short_log), ("long", long_log)):
             confirms[name].append(seconds(lambda t=trial, n=number: confirm(t, n)))
             measured[name].append(seconds(lambda t=trial, n=number: reveal(t, n)))
-            kept[name].append(seconds(lambda t=trial: t.service.keep_receipt(t.last)))
+            kept[name].append(seconds(lambda t=trial, r=trial.last: t.service.keep_receipt(r)))
         record = short_log.last
         measured["bare"].append(seconds(lambda r=record: bare.write(r)))
     short, far, plain = (statistics.median(measured[name]) for name in ("short", "long", "bare"))
