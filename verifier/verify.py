@@ -1378,10 +1378,8 @@ class History:
 
     def add(self, record: Record) -> None:
         """Take a record in. A Fault when nothing can follow it: a person who is not there is changed."""
-        try:
-            self._take(record)
-        finally:
-            self.count, self.last = self.count + 1, record
+        self._take(record)
+        self.count, self.last = self.count + 1, record
 
     def _take(self, record: Record) -> None:
         if record.kind in LEADS_TO:
@@ -1632,9 +1630,9 @@ def rule_attempt(history: History, record: Record) -> None:
 
 
 def rule_confirmed(history: History, record: Record) -> None:
-    """§10.6; the position is held to the list later (`Bindings`)."""
+    """§10.5; what it binds is held to the list later (`Binding`)."""
     rule_attempt(history, record)
-    the_sealing(history, record, "sealing")
+    the_sealing(history, record)
 
 
 def rule_withdrawn(history: History, record: Record) -> None:
@@ -1648,7 +1646,7 @@ def rule_withdrawn(history: History, record: Record) -> None:
 
 
 def rule_allocated(history: History, record: Record) -> None:
-    """§10.7, but for the commitment (`Bindings`)."""
+    """§10.7, but for the commitment (`Opening`)."""
     participant, enrolled = record["participant"], history.study.enrollment
     no_allocation(history, participant)
     need(len(history.allocations) < enrolled, "the enrolment is complete", enrolled, len(history.allocations))
@@ -1719,7 +1717,7 @@ def rule_restored(history: History, record: Record) -> None:
 
 
 def rule_receipt_entered(history: History, record: Record) -> None:
-    """§10.11, but for the commitment (`Bindings`)."""
+    """§10.11, but for the commitment (`Opening`)."""
     original = original_of(record)
     signer = history.person(original)
     able = signer is not None and "pharmacist" in signer.roles
@@ -1727,7 +1725,7 @@ def rule_receipt_entered(history: History, record: Record) -> None:
     need(signed, "no enrolled pharmacist signed the original", None, original["person"])
     no_allocation(history, record["participant"])
     of_the_study(history, record["stratum"])
-    the_sealing(history, record, "sealing")
+    the_sealing(history, record)
     need((record.label, record["position"]) not in history.used, "the position is allocated", None, record["position"])
     need(record["number"] not in history.numbers, "the number is given", None, record["number"])
     _of_an_arm(history, record)
@@ -1942,41 +1940,40 @@ class Receipt:
 
 
 class Sealed:
-    """The commitments of sealed.json, found to be those of a sealing (check 09)."""
+    """sealed.json (§7.4): its commitments by stratum, and what it says of itself. A Fault when it has another form."""
 
-    def __init__(self, data: bytes, study: Study, first: Record, sealing: Record) -> None:
+    def __init__(self, data: bytes) -> None:
         plain = exactly(
             parse_canonical(data, SEALED_BOUND),
             "format", "study", "fingerprint", "sealing", "design_commitment", "root", "strata", "shares", "keys",
         )  # fmt: skip
         same(plain["format"], "allocator-sealed/1", "another format")
-        same(plain["study"], first["study"], "another study's list")
-        same(plain["fingerprint"], first["fingerprint"], "another study's list")
-        for name in ("sealing", "design_commitment", "root"):
-            same(plain[name], sealing[name], f"{name} is not the log's")
-        self._envelopes(plain, sealing)
-        need(is_list(plain["strata"], record_of(stratum=is_stratum, entries=lambda value: isinstance(value, list))),
-             "strata has a wrong form")  # fmt: skip
-        strata = {label_of(one["stratum"]): one["entries"] for one in plain["strata"]}
-        same([len(plain["strata"]), *strata], [len(study.labels), *study.labels], "the strata are not the study's")
-        self.commitments: dict[str, list[bytes]] = {}
-        tree = Tree()
-        for label, entries in strata.items():
-            self.commitments[label] = [_entry(entry)[:32] for entry in entries]
-            for position, commitment in enumerate(self.commitments[label]):
-                tree.add(leaf_hash(place_of(label, position) + commitment))
-        same(tree.root().hex(), sealing["root"], "the root recomputed from every entry is not the log's")
-
-    @staticmethod
-    def _envelopes(plain: dict[str, Any], sealing: Record) -> None:
-        is_envelope = record_of(
-            person=is_identifier, commitment=is_any_string, envelope=matches(HEX)
-        )  # fmt: skip
+        is_envelope = record_of(person=is_identifier, commitment=is_any_string, envelope=matches(HEX))
         need(is_list(plain["shares"], is_envelope, 2, 2), "shares has a wrong form")
         need(is_envelope(plain["keys"]) and plain["keys"]["commitment"] == "", "keys has a wrong form")
-        shares = plain["shares"]
+        is_part = record_of(stratum=is_stratum, entries=lambda value: isinstance(value, list))
+        need(is_list(plain["strata"], is_part), "strata has a wrong form")
+        parts = [(label_of(part["stratum"]), part["entries"]) for part in plain["strata"]]
+        self.commitments = {label: [_entry(entry)[:32] for entry in entries] for label, entries in parts}
+        need(len(self.commitments) == len(parts), "a stratum stands there twice")
+        tree = Tree()
+        for label, commitments in self.commitments.items():
+            for position, commitment in enumerate(commitments):
+                tree.add(leaf_hash(place_of(label, position) + commitment))
+        self.sealing, self.stated_root, self.root = plain["sealing"], plain["root"], tree.root().hex()
+        self._plain = {name: value for name, value in plain.items() if name != "strata"}
+
+    def hold(self, study: Study, first: Record, sealing: Record) -> None:
+        """A Fault unless it is the list of this sealing (check 09)."""
+        for name in ("study", "fingerprint"):
+            same(self._plain[name], first[name], f"{name} is not the log's")
+        for name in ("sealing", "design_commitment", "root"):
+            same(self._plain[name], sealing[name], f"{name} is not the log's")
+        shares = self._plain["shares"]
         same([share["commitment"] for share in shares], sealing["seed_commitments"], "the seed commitments are others")
         same([share["person"] for share in shares], sealing["holders"], "the holders of the seed are others")
+        same(list(self.commitments), study.labels, "the strata are not the study's")
+        same(self.root, sealing["root"], "the root recomputed from every entry is not the log's")
 
 
 def _entry(text: Any) -> bytes:
@@ -2025,51 +2022,41 @@ def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
     prk = pseudorandom_key(fingerprint, committed, shares)
     for label in log.study.labels:
         # before anything is drawn: a list of another length is not worth its time
-        same(len(sealed.commitments[label]), design.length, f"stratum {label} has another number of entries")
+        commitments = sealed.commitments.get(label, [])
+        same(len(commitments), design.length, f"stratum {label} has another number of entries")
         drawn = entries_of(prk, label, design.shares, design.sizes, design.length)
         for position, (arm, salt) in enumerate(drawn):
             again = commitment_of(fingerprint, sealing_id, place_of(label, position), arm, salt)
-            was = sealed.commitments[label][position]
-            same(again.hex(), was.hex(), f"entry {position} of stratum {label} is not the one drawn")
+            same(again.hex(), commitments[position].hex(), f"entry {position} of stratum {label} is not the one drawn")
 
 
-@dataclass
-class Bindings:
-    """What sealed.json alone can tell: held to the newest sealing's file once the whole log is followed."""
+class Binding(NamedTuple):
+    """A confirmation: what it bound, and the position it should have bound (§10.6)."""
 
-    bound: list[tuple[Record, int]] = field(default_factory=list)
-    opened: list[Record] = field(default_factory=list)
+    record: Record
+    sealing: Record
+    position: int
 
-    def note(self, history: History, record: Record) -> None:
-        """Keep a confirmation with the position it should bind, or an allocation; the history is that before it."""
-        if record.kind == "confirmed":
-            position = history.next_position(record.label, record["participant"], record.time)
-            self.bound.append((record, position))
-        elif record.kind in ALLOCATIONS:
-            self.opened.append(record)
-
-    def faults(self, sealed: Sealed, first: Record, sealing: Record) -> Iterator[tuple[int, Fault]]:
-        """(seq, what does not hold) of each record of this sealing that does not fit the list (check 19)."""
-        for record, position in self.bound:
-            if record["sealing"] == sealing["sealing"]:
-                length = len(sealed.commitments.get(record.label, []))
-                if record["position"] != position or position >= length:
-                    yield record.seq, Fault("not the lowest free position", position, record["position"])
-        for record in self.opened:
-            if record["sealing"] == sealing["sealing"] and not _opens(sealed, first, record):
-                yield record.seq, Fault("the arm is not the one committed to", None, record["arm"])
+    def hold(self, entries: list[bytes], _: Record) -> None:
+        """A Fault unless it bound that position of this list."""
+        same(self.record["sealing"], self.sealing["sealing"], "sealing is not the sealing")
+        fits = self.record["position"] == self.position < len(entries)
+        need(fits, "not the lowest free position", self.position, self.record["position"])
 
 
-def _opens(sealed: Sealed, first: Record, record: Record) -> bool:
-    """Whether arm and salt of an allocation are those under the entry's commitment (§10.7)."""
-    entries, position = sealed.commitments.get(record.label, []), record["position"]
-    if position >= len(entries):
-        return False
-    fingerprint, sealing, salt = (
-        bytes.fromhex(text) for text in (first["fingerprint"], record["sealing"], record["salt"])
-    )  # fmt: skip
-    opened = commitment_of(fingerprint, sealing, place_of(record.label, position), record["arm"], salt)
-    return bool(opened == entries[position])
+class Opening(NamedTuple):
+    """An allocation: arm and salt of the entry that was opened (§10.7)."""
+
+    record: Record
+    sealing: Record
+
+    def hold(self, entries: list[bytes], first: Record) -> None:
+        """A Fault unless they are under the entry's commitment."""
+        record, position = self.record, self.record["position"]
+        need(position < len(entries), "a position of no list", len(entries), position)
+        fingerprint, sealing, salt = map(bytes.fromhex, (first["fingerprint"], record["sealing"], record["salt"]))
+        opened = commitment_of(fingerprint, sealing, place_of(record.label, position), record["arm"], salt)
+        same(opened.hex(), entries[position].hex(), "the arm is not the one committed to")
 
 
 # ---- the files of an export (§18.1) ----------------------------------------------------------------------------------
@@ -2300,7 +2287,8 @@ class Followed:
 
     def __init__(self, folder: Folder, study: Study, report: Report, details: Details | None) -> None:
         self.study, self.history, self.whole = study, History(study), False
-        self.tree, self.bindings = Tree(), Bindings()
+        self.tree = Tree()
+        self.of_the_list: list[Binding | Opening] = []
         self.head_at: dict[int, bytes] = {}
         self.root_at: dict[int, bytes] = {}
         self.reached: set[bytes] = set()
@@ -2347,22 +2335,30 @@ class Followed:
             if details is not None and record.kind in ("confirmed", "screen-failed"):
                 answers = [detail.value for detail in details if detail.name == "answers"]
                 rule_of_answers(self.study, record, answers[0] if answers else None)
-            self.bindings.note(history, record)
+            self._note(record)
         self._keep(record)
 
+    def _note(self, record: Record) -> None:
+        """What sealed.json alone can tell is asked once the whole log is followed."""
+        history, sealing = self.history, self.history.sealing
+        if record.kind == "confirmed" and sealing is not None:
+            position = history.next_position(record.label, record["participant"], record.time)
+            self.of_the_list.append(Binding(record, sealing, position))
+        elif record.kind in ALLOCATIONS and sealing is not None:
+            self.of_the_list.append(Opening(record, sealing))
+
     def _keep(self, record: Record) -> None:
-        self.tree.add(record.hash)
-        if record.kind in ALLOCATIONS:
-            sealing, signer = self.history.sealing, self.history.person(record)
-            schedule = sealing["root"] if sealing else ""
-            told = Told(record.hash, self.tree.root(), signer.sign_key if signer else None, record["arm"], schedule)
-            self.told[record.seq] = told
-            if record.kind == "receipt-entered":
-                self.originals[_original_hash(record)] = told
-        if record.kind == "receipt-copied":
-            self.copies[record.seq] = record
+        sealing, signer = self.history.sealing, self.history.person(record) if record.rules.meaning else None
         with numbered(19):
             self.history.add(record)
+        self.tree.add(record.hash)
+        if record.kind in ALLOCATIONS:
+            schedule, key = sealing["root"] if sealing else "", signer.sign_key if signer else None
+            self.told[record.seq] = Told(record.hash, self.tree.root(), key, record["arm"], schedule)
+        if record.kind == "receipt-entered":
+            self.originals[_original_hash(record)] = self.told[record.seq]
+        if record.kind == "receipt-copied":
+            self.copies[record.seq] = record
 
 
 def _original_hash(record: Record) -> bytes:
@@ -2454,18 +2450,31 @@ def check_details(record: Record, details: list[Detail]) -> None:
 
 
 def check_sealed(folder: Folder, log: Followed, report: Report) -> Sealed | None:
-    """Check 09, and what check 19 leaves to it. None when there is no list, or another one."""
+    """Check 09, and what check 19 leaves to it. None when the list is not there, or is not the one in the log."""
     sealing, first = log.history.sealing, log.history.first
     if sealing is None or first is None:
         return None
     with report.at(9, sealing.seq):
-        # the digest first: nothing is read into memory that the log does not vouch for
-        same(folder.digest("sealed.json")[1], sealing["sealed_digest"], "sealed.json is not the one in the log")
-        sealed = Sealed(folder.read("sealed.json", SEALED_BOUND), log.study, first, sealing)
-        for seq, fault in log.bindings.faults(sealed, first, sealing):
-            report.add(19, seq, fault)
-        return sealed
+        size, digest = folder.digest("sealed.json")
+        ours = digest == sealing["sealed_digest"]
+        need(
+            ours or size <= OTHER_BOUND, "sealed.json is not the one in the log, and too long to look into", None, size
+        )
+        sealed = Sealed(folder.read("sealed.json", SEALED_BOUND))
+        check_of_the_list(sealed, first, log, report)
+        with report.at(9, sealing.seq):
+            same(digest, sealing["sealed_digest"], "sealed.json is not the one in the log")
+            sealed.hold(log.study, first, sealing)
+        return sealed if ours else None
     return None
+
+
+def check_of_the_list(sealed: Sealed, first: Record, log: Followed, report: Report) -> None:
+    """The rest of check 19: each record made under a sealing of this id and root is held to this list (§10.4)."""
+    for one in log.of_the_list:
+        if one.sealing["sealing"] == sealed.sealing and one.sealing["root"] == sealed.root == sealed.stated_root:
+            with report.at(19, one.record.seq):
+                one.hold(sealed.commitments.get(one.record.label, []), first)
 
 
 def check_registry(folder: Folder, log: Followed, report: Report) -> None:
