@@ -265,6 +265,25 @@ def test_a_question_that_fails_is_no_finding_either(long_trial: Trial) -> None:
 
 
 @pytest.mark.requirement("L02")
+@pytest.mark.parametrize("when", ["handed over", "taken back"])
+def test_a_process_that_was_killed_is_no_finding(long_trial: Trial, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    monkeypatch.setattr(replay, "BATCH", 2)
+    monkeypatch.setattr(replay, "BACKLOG", 1)
+
+    def broken() -> list[tuple[int, str]]:
+        raise RuntimeError("terminated abruptly")
+
+    def submit(*_: Any) -> Callable[[], list[tuple[int, str]]]:
+        if when == "handed over":
+            broken()
+        return broken
+
+    with pytest.raises(StorageError, match="terminated abruptly") as failure:
+        replayed(long_trial, MemoryStore(), submit)
+    assert failure.value.code == "processes" and "nothing of the log" in failure.value.hint
+
+
+@pytest.mark.requirement("L02")
 def test_what_a_finding_says_of_a_column_is_short(long_trial: Trial) -> None:
     with read_evidence(long_trial.place) as evidence:
         assert evidence.study is not None

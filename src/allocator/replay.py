@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -80,14 +81,30 @@ class _Deferred:
 
     def _hand_over(self) -> None:
         if self._jobs:
-            self._waiting.append((self._seqs, self._submit(self._worker, self._jobs)))
+            with _not_of_the_log():
+                self._waiting.append((self._seqs, self._submit(self._worker, self._jobs)))
             self._seqs, self._jobs, self._bytes = [], [], 0
 
     def _take_back(self, *, until: int) -> None:
         while len(self._waiting) > until:
             seqs, result = self._waiting.popleft()
-            for index, message in result():
+            with _not_of_the_log():
+                failing = result()
+            for index, message in failing:
                 self._found(Finding(check=self._check, seq=seqs[index], message=message))
+
+
+@contextmanager
+def _not_of_the_log() -> Iterator[None]:
+    """A worker names what is wrong with its jobs; when one fails beyond that, it was killed, or had no memory."""
+    try:
+        yield
+    except Exception as error:
+        raise StorageError(
+            "processes",
+            f"another process of the verification failed: {_said(error)}",
+            "This says nothing of the log. Verify again, with --jobs 1 if need be.",
+        ) from error
 
 
 class Replay:
@@ -127,7 +144,7 @@ class Replay:
             if record.kind in SEALING_KINDS:
                 self._open_sealed(record)
             _ = self._history.people if record.kind in _PEOPLE_CHANGE else None
-        except StorageError:  # our own scratch file failed, which says nothing of the log
+        except StorageError:  # our own scratch file or process failed, which says nothing of the log
             raise
         except Exception as error:  # whatever a hostile log holds, the verifier reports it
             self._add("19 rule of the kind", record.seq, f"the record cannot be followed: {_said(error)}")
