@@ -583,6 +583,29 @@ def test_any_field_changed_by_all_together_is_judged_as_by_the_program(
     shutil.rmtree(folder)
 
 
+@pytest.mark.requirement("C06")
+@pytest.mark.parametrize(("kept", "expected"), [(None, {("19", 22)}), (31, {("09", 11), ("19", 22)})])
+def test_a_record_under_an_earlier_sealing_is_held_to_the_list_of_the_same_root(
+    long_story: Trial, tmp_path: Path, kept: int | None, expected: set[tuple[str, int | None]]
+) -> None:
+    """Record 22 opened another salt; the list was sealed again at 31. Cut before that, its file is not the one logged."""
+    rows = dump(long_story.home)[:kept]
+    rows[22] = rows[22].with_fields(salt="98" * 32)
+    rows = _chained_as_is(rows, long_story.actors)
+    assert agreed(write_export(long_story.home, tmp_path / "export", long_story.actors, rows)).named == expected
+
+
+def test_findings_beyond_a_thousand_are_counted() -> None:
+    report = V.Report()
+    for seq in range(1500):
+        report.add(16, seq, V.Fault("the signature does not hold", None, "x" * 5000))
+    report.add(22, None, V.Fault("no record of this log has the hash given"))
+    told = report.as_json()
+    assert (len(told["findings"]), told["left_out"], told["findings"][-1]["check"]) == (1001, 500, "22 given head")
+    assert len(told["findings"][0]["found"]) < 1100
+    assert list(V.finding_lines(told))[-1].endswith("1301 more")
+
+
 def _json(name: str, change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
     def attack(folder: Path) -> None:
         plain = json.loads((folder / name).read_bytes())

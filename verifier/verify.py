@@ -39,6 +39,7 @@ import re
 import stat
 import sys
 import warnings
+import zoneinfo
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,11 +48,6 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
-
-try:
-    import zoneinfo
-except ImportError:  # Python 3.8
-    zoneinfo = None  # type: ignore[assignment]
 
 CHECKS = {
     1: "files", 5: "rows", 6: "encoding", 8: "study file", 9: "sealed schedule", 10: "registry", 11: "sequence",
@@ -753,7 +749,7 @@ def _zone(name: Any) -> Any:
     _form("time_zone", isinstance(name, str) and name != "" and not HIDDEN.search(name), name)
     try:
         zoneinfo.ZoneInfo("Etc/UTC")
-    except (AttributeError, KeyError):
+    except KeyError:
         raise WrongCall("this machine has no time zone database; install the package tzdata, then try again") from None
     try:
         return zoneinfo.ZoneInfo(name)
@@ -1279,21 +1275,17 @@ class Person:
 
 @dataclass
 class Attempt:
-    """A participant's `confirmed` or `screen-failed` record (§10.5)."""
+    """What stays of a participant's `confirmed` or `screen-failed` record (§10.5); `place` is what it bound."""
 
-    record: Record
+    seq: int
+    time: int
+    person: str
+    participant: str
+    place: Place
+    sealing: str = ""
+    confirmed: bool = False
     withdrawn: bool = False
     moved: bool = False
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether it is a confirmation."""
-        return self.record.kind == "confirmed"
-
-    @property
-    def place(self) -> Place:
-        """The position it bound."""
-        return self.record.label, self.record["position"]
 
 
 class History:
@@ -1334,16 +1326,15 @@ class History:
 
     def holds(self, attempt: Attempt, at: int) -> bool:
         """Whether a confirmation holds at a time (§10.5)."""
-        record = attempt.record
         return (
             attempt.confirmed
-            and self.attempts.get(record["participant"]) is attempt
+            and self.attempts.get(attempt.participant) is attempt
             and not attempt.withdrawn
             and not attempt.moved
             and self.sealing is not None
-            and record.seq > self.sealing.seq
-            and record.time - at <= CLOCK_SLACK
-            and at - record.time <= self.study.hours * HOUR
+            and attempt.seq > self.sealing.seq
+            and attempt.time - at <= CLOCK_SLACK
+            and at - attempt.time <= self.study.hours * HOUR
         )
 
     def is_taken(self, place: Place, participant: str, at: int) -> bool:
@@ -1353,9 +1344,9 @@ class History:
         if place in self.reserved:
             return self.reserved[place] != participant
         bound = self.bound.get(place)
-        if bound is None or bound.record["participant"] == participant:
+        if bound is None or bound.participant == participant:
             return False
-        return self.holds(bound, at) and bound.record["participant"] not in self.allocations
+        return self.holds(bound, at) and bound.participant not in self.allocations
 
     def next_position(self, label: str, participant: str, at: int) -> int:
         """The position that a confirmation binds (§10.6), as if the list had no end."""
@@ -1427,11 +1418,13 @@ class History:
         self.opened = record
 
     def _add_screen_failed(self, record: Record) -> None:
-        self.attempts[record["participant"]] = Attempt(record)
+        who = record["person"], record["participant"]
+        self.attempts[record["participant"]] = Attempt(record.seq, record.time, *who, place=("", 0))
 
     def _add_confirmed(self, record: Record) -> None:
-        attempt = Attempt(record)
-        self.attempts[record["participant"]] = self.bound[attempt.place] = attempt
+        who, place = (record["person"], record["participant"]), (record.label, record["position"])
+        attempt = Attempt(record.seq, record.time, *who, place, record["sealing"], confirmed=True)
+        self.attempts[record["participant"]] = self.bound[place] = attempt
 
     def _add_confirmation_withdrawn(self, record: Record) -> None:
         attempt = self.attempts.get(record["participant"])
@@ -1470,7 +1463,7 @@ class History:
         self.entered = []
         before = self.last.time if self.last else record.time
         held = [attempt for attempt in self.attempts.values() if self.holds(attempt, before)]
-        self.waiting = [(attempt.record["participant"], attempt.place) for attempt in held]
+        self.waiting = [(attempt.participant, attempt.place) for attempt in held]
 
     def _add_recovered(self, record: Record) -> None:
         self.state, self.recovered_number = record["state"], record["number"]
@@ -1625,7 +1618,7 @@ def rule_attempt(history: History, record: Record) -> None:
     types = ["first"] if latest is None else ["rescreen", "correcting"]
     types += ["again"] if latest is not None and latest.confirmed else []
     need(attempt["type"] in types, "the type of the attempt is another", types, attempt["type"])
-    same(attempt["of"], latest.record.seq if latest else None, "not the latest attempt of the participant")
+    same(attempt["of"], latest.seq if latest else None, "not the latest attempt of the participant")
     need(attempt["type"] in ("first", "again") or "reason" in record.details, "the attempt gives no reason")
 
 
@@ -1642,7 +1635,7 @@ def rule_withdrawn(history: History, record: Record) -> None:
     standing = latest is not None and latest.confirmed and not latest.withdrawn
     need(standing, "the latest attempt is no confirmation that stands")
     assert latest is not None
-    same(record["confirmation"], latest.record.seq, "not the participant's latest confirmation")
+    same(record["confirmation"], latest.seq, "not the participant's latest confirmation")
 
 
 def rule_allocated(history: History, record: Record) -> None:
@@ -1655,10 +1648,10 @@ def rule_allocated(history: History, record: Record) -> None:
     assert latest is not None
     need(not latest.withdrawn, "the confirmation was withdrawn")
     need(history.holds(latest, record.time), "the confirmation does not hold at this time")
-    need(latest.record["person"] != record["person"], "the person who confirmed eligibility requests the allocation")
-    same(record["confirmation"], latest.record.seq, "not the confirmation that holds")
-    for name in ("stratum", "position", "sealing"):
-        same(record[name], latest.record[name], f"{name} is not the one bound")
+    need(latest.person != record["person"], "the person who confirmed eligibility requests the allocation")
+    same(record["confirmation"], latest.seq, "not the confirmation that holds")
+    same((record.label, record["position"]), latest.place, "stratum or position is not the one bound")
+    same(record["sealing"], latest.sealing, "sealing is not the one bound")
     same(record["number"], history.next_number(), "not the next randomization number")
     _of_an_arm(history, record)
 
@@ -2031,32 +2024,37 @@ def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
 
 
 class Binding(NamedTuple):
-    """A confirmation: what it bound, and the position it should have bound (§10.6)."""
+    """A confirmation: what it bound, the position it should have bound (§10.6), and the sealing before it."""
 
-    record: Record
-    sealing: Record
+    seq: int
+    place: Place
     position: int
+    sealing: str
+    under: Record
 
-    def hold(self, entries: list[bytes], _: Record) -> None:
+    def hold(self, entries: list[bytes], _: bytes) -> None:
         """A Fault unless it bound that position of this list."""
-        same(self.record["sealing"], self.sealing["sealing"], "sealing is not the sealing")
-        fits = self.record["position"] == self.position < len(entries)
-        need(fits, "not the lowest free position", self.position, self.record["position"])
+        same(self.sealing, self.under["sealing"], "sealing is not the sealing")
+        fits = self.place[1] == self.position < len(entries)
+        need(fits, "not the lowest free position", self.position, self.place[1])
 
 
 class Opening(NamedTuple):
-    """An allocation: arm and salt of the entry that was opened (§10.7)."""
+    """An allocation: arm and salt of the entry that was opened (§10.7), and the sealing before it."""
 
-    record: Record
-    sealing: Record
+    seq: int
+    place: Place
+    arm: int
+    salt: str
+    sealing: str
+    under: Record
 
-    def hold(self, entries: list[bytes], first: Record) -> None:
+    def hold(self, entries: list[bytes], fingerprint: bytes) -> None:
         """A Fault unless they are under the entry's commitment."""
-        record, position = self.record, self.record["position"]
-        need(position < len(entries), "a position of no list", len(entries), position)
-        fingerprint, sealing, salt = map(bytes.fromhex, (first["fingerprint"], record["sealing"], record["salt"]))
-        opened = commitment_of(fingerprint, sealing, place_of(record.label, position), record["arm"], salt)
-        same(opened.hex(), entries[position].hex(), "the arm is not the one committed to")
+        need(self.place[1] < len(entries), "a position of no list", len(entries), self.place[1])
+        sealing, salt = bytes.fromhex(self.sealing), bytes.fromhex(self.salt)
+        opened = commitment_of(fingerprint, sealing, place_of(*self.place), self.arm, salt)
+        same(opened.hex(), entries[self.place[1]].hex(), "the arm is not the one committed to")
 
 
 # ---- the files of an export (§18.1) ----------------------------------------------------------------------------------
@@ -2214,6 +2212,15 @@ class Manifest:
 # ---- the numbered checks (§11.2, as §18.4 says for an export) --------------------------------------------------------
 
 
+FINDINGS_LISTED = 1000
+
+
+def brief(value: Any) -> Any:
+    """A value to be told, or as much of its JSON as can be: what a hostile file holds is not kept whole."""
+    text = json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= 1000 else text[:1000] + " ..."
+
+
 class Report:
     """What was found."""
 
@@ -2221,11 +2228,17 @@ class Report:
         self.findings: list[tuple[int, int | None, Fault]] = []
         self.verdict, self.study, self.scope = "broken", "", ""
         self.records, self.followed, self.drawn_again = 0, 0, False
-        self.head = ""
+        self.head, self.left_out = "", 0
+        self._count = [0, 0]  # of findings about a record, and of others
         self.root: str | None = None
 
     def add(self, check: int, seq: int | None, fault: Fault) -> None:
-        """Something does not hold."""
+        """Something does not hold. A thousand findings about records are listed, and a thousand others."""
+        self._count[seq is None] += 1
+        if self._count[seq is None] > FINDINGS_LISTED:
+            self.left_out += 1
+            return
+        fault.expected, fault.found = brief(fault.expected), brief(fault.found)
         self.findings.append((check, seq, fault))
 
     @contextmanager
@@ -2255,6 +2268,7 @@ class Report:
                 }
                 for check, seq, fault in self.ordered()
             ],
+            "left_out": self.left_out,
         }
 
     def ordered(self) -> list[tuple[int, int | None, Fault]]:
@@ -2340,12 +2354,15 @@ class Followed:
 
     def _note(self, record: Record) -> None:
         """What sealed.json alone can tell is asked once the whole log is followed."""
-        history, sealing = self.history, self.history.sealing
-        if record.kind == "confirmed" and sealing is not None:
-            position = history.next_position(record.label, record["participant"], record.time)
-            self.of_the_list.append(Binding(record, sealing, position))
-        elif record.kind in ALLOCATIONS and sealing is not None:
-            self.of_the_list.append(Opening(record, sealing))
+        history, under = self.history, self.history.sealing
+        if under is None or record.kind not in ("confirmed", *ALLOCATIONS):
+            return
+        place, sealing = (record.label, record["position"]), record["sealing"]
+        if record.kind == "confirmed":
+            position = history.next_position(place[0], record["participant"], record.time)
+            self.of_the_list.append(Binding(record.seq, place, position, sealing, under))
+        else:
+            self.of_the_list.append(Opening(record.seq, place, record["arm"], record["salt"], sealing, under))
 
     def _keep(self, record: Record) -> None:
         sealing, signer = self.history.sealing, self.history.person(record) if record.rules.meaning else None
@@ -2471,10 +2488,11 @@ def check_sealed(folder: Folder, log: Followed, report: Report) -> Sealed | None
 
 def check_of_the_list(sealed: Sealed, first: Record, log: Followed, report: Report) -> None:
     """The rest of check 19: each record made under a sealing of this id and root is held to this list (§10.4)."""
+    fingerprint = bytes.fromhex(first["fingerprint"])
     for one in log.of_the_list:
-        if one.sealing["sealing"] == sealed.sealing and one.sealing["root"] == sealed.root == sealed.stated_root:
-            with report.at(19, one.record.seq):
-                one.hold(sealed.commitments.get(one.record.label, []), first)
+        if one.under["sealing"] == sealed.sealing and one.under["root"] == sealed.root == sealed.stated_root:
+            with report.at(19, one.seq):
+                one.hold(sealed.commitments.get(one.place[0], []), fingerprint)
 
 
 def check_registry(folder: Folder, log: Followed, report: Report) -> None:
@@ -2536,11 +2554,8 @@ def check_receipt(receipt: Receipt, log: Followed) -> None:
     if first is None:
         return
     if told is not None and told.hash == record.hash:
-        same(
-            receipt.sign_key,
-            told.sign_key.hex() if told.sign_key else None,
-            "sign_key is not that of the record's person",
-        )
+        key = told.sign_key.hex() if told.sign_key else None
+        same(receipt.sign_key, key, "sign_key is not that of the record's person")
         same(receipt.checkpoint.root.hex(), told.root.hex(), "the checkpoint is of another log")
         _is_copy(receipt, log)
     elif entered is not None:
@@ -2595,46 +2610,54 @@ def check_export(folder: Folder, manifest: Manifest | None, log: Followed | None
         need("checkpoint.txt" in folder.files, "checkpoint.txt is not there")
         has_details = "details.jsonl" in folder.files
         same(has_details, report.scope == "inspection", "details.jsonl belongs to scope inspection, and only there")
-    if manifest is not None and log is not None:
-        check_ends(folder, manifest, log, report)
+    certificate = None
+    with report.at(26):
+        certificate = Certificate(folder.read("certificate.json"))
+        same(certificate.manifest, digests.get("manifest.json", (0, ""))[1], "the certificate is of another manifest")
+        same(certificate.study, manifest.study if manifest else None, "the certificate is of another study")
+    if log is not None and log.history.last is not None:
+        check_ends(manifest, certificate, log, log.history.last, report)
 
 
-def check_ends(folder: Folder, manifest: Manifest, log: Followed, report: Report) -> None:
+class Certificate:
+    """certificate.json (§18.3)."""
+
+    def __init__(self, data: bytes) -> None:
+        names = "format", "study", "manifest", "person", "role", "time", "meaning", "signature"
+        plain = exactly(parse_canonical(data), *names)
+        same(plain["format"], "allocator-certificate/1", "another format of a certificate")
+        same(plain["meaning"], MEANING, "the meaning of the certificate is another")
+        need(hexadecimal(64)(plain["signature"]), "the signature of the certificate has a wrong form")
+        self.study, self.manifest, self.who = plain["study"], plain["manifest"], [plain["person"], plain["role"]]
+        self.time, self._signature = milliseconds(plain["time"]), bytes.fromhex(plain["signature"])
+        self._signed = tag("certificate") + canon({name: plain[name] for name in names if name != "signature"})
+
+    def signed_by(self, key: bytes | None) -> bool:
+        """Whether its signature holds with this key (§8.4)."""
+        return key is not None and signature_holds(key, self._signed, self._signature)
+
+
+def check_ends(
+    manifest: Manifest | None, certificate: Certificate | None, log: Followed, last: Record, report: Report
+) -> None:
     """The part of check 26 about the log, as far as it could be followed."""
-    first, last = log.history.first, log.history.last
-    if first is None or last is None:
-        return
-    with report.at(26):
-        same(manifest.study, first["study"], "study of the manifest is not record 0's")
-        same(manifest.records, log.history.count, "records of the manifest are not the log's")
-        same(manifest.head, last.hash.hex(), "head of the manifest is not the log's")
-        same(manifest.tree, log.tree.root().hex(), "tree of the manifest is not the log's")
-    with report.at(26):
-        same(last.kind, "exported", "the last record is not the one of this export")
-        same(last["scope"], manifest.scope, "the scope is not that of the last record")
-        check_certificate(folder, log, first, last)
-
-
-def check_certificate(folder: Folder, log: Followed, first: Record, last: Record) -> None:
-    """§18.3."""
-    certificate = exactly(
-        parse_canonical(folder.read("certificate.json")),
-        "format", "study", "manifest", "person", "role", "time", "meaning", "signature",
-    )  # fmt: skip
-    same(certificate["format"], "allocator-certificate/1", "another format of a certificate")
-    same(certificate["meaning"], MEANING, "the meaning of the certificate is another")
-    same(certificate["study"], first["study"], "the certificate is of another study")
-    same(certificate["manifest"], folder.digest("manifest.json")[1], "the certificate is of another manifest")
-    for name in ("person", "role"):
-        same(certificate[name], last[name], f"{name} of the certificate is not that of the last record")
-    in_order = milliseconds(certificate["time"]) >= last.time
-    need(in_order, "the certificate is older than the last record", last["time"], certificate["time"])
-    need(hexadecimal(64)(certificate["signature"]), "the signature of the certificate has a wrong form")
-    plain = {name: value for name, value in certificate.items() if name != "signature"}
-    person, signature = log.history.person(last), bytes.fromhex(certificate["signature"])
-    key = person.sign_key if person else None
-    holds = key is not None and signature_holds(key, tag("certificate") + canon(plain), signature)
-    need(holds, "the signature of the certificate does not hold")
+    first, signer = log.history.first, log.history.person(last) if last.rules.meaning else None
+    if manifest is not None and first is not None:
+        with report.at(26):
+            same(manifest.study, first["study"], "study of the manifest is not record 0's")
+            same(manifest.records, log.history.count, "records of the manifest are not the log's")
+            same(manifest.head, last.hash.hex(), "head of the manifest is not the log's")
+            same(manifest.tree, log.tree.root().hex(), "tree of the manifest is not the log's")
+        with report.at(26):
+            same(last.kind, "exported", "the last record is not the one of this export")
+            same(last["scope"], manifest.scope, "the scope is not that of the last record")
+    if certificate is not None:
+        with report.at(26):
+            who = [last.fields.get("person"), last.fields.get("role")]
+            same(certificate.who, who, "person or role of the certificate is not that of the last record")
+            need(certificate.time >= last.time, "the certificate is older than the last record", last["time"])
+            held = certificate.signed_by(signer.sign_key if signer else None)
+            need(held, "the signature of the certificate does not hold")
 
 
 # ---- an export as a whole --------------------------------------------------------------------------------------------
@@ -2751,9 +2774,9 @@ def report_lines(report: Report) -> Iterator[str]:
     yield SAID[report.verdict]
     if report.study:
         yield f"  study    {shown(report.study)}"
-    if report.scope == "evidence":
+    if report.followed and report.scope == "evidence":
         yield "  scope    evidence: answers, names and reasons are not in it, so they were not judged"
-    elif report.scope:
+    elif report.followed:
         yield f"  scope    {report.scope}: answers were judged again"
     followed = "" if report.followed == report.records else f", of which the first {report.followed} can be followed"
     yield f"  records  {report.records}{followed}"
@@ -2761,21 +2784,22 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"  root     {report.root or 'no list is sealed'}"
     if report.drawn_again:
         yield "  opened   the whole list was drawn again from the seed, and is the one sealed"
-    yield from finding_lines(report.as_json()["findings"])
+    yield from finding_lines(report.as_json())
 
 
-def finding_lines(findings: list[dict[str, Any]]) -> Iterator[str]:
+def finding_lines(told: dict[str, Any]) -> Iterator[str]:
     """The findings for people."""
+    findings, more = told["findings"][:FINDINGS_SHOWN], len(told["findings"][FINDINGS_SHOWN:]) + told["left_out"]
     if findings:
         yield f"{len(findings)} finding{'s' if len(findings) > 1 else ''}, by check (spec.md §11.2) and record:"
-    for finding in findings[:FINDINGS_SHOWN]:
+    for finding in findings:
         where = "" if finding["seq"] is None else f" record {finding['seq']}:"
         yield f"  [{finding['check']}]{where} {shown(finding['message'])}"
         for name in ("expected", "found"):
             if finding[name] is not None:
                 yield f"      {name:9} {shown(finding[name])}"
-    if len(findings) > FINDINGS_SHOWN:
-        yield f"  ... and {len(findings) - FINDINGS_SHOWN} more: --json has all"
+    if more:
+        yield f"  ... and {more} more"
 
 
 def verify_receipt(data: bytes, given: Given) -> dict[str, Any]:
@@ -2841,7 +2865,7 @@ def receipt_lines(told: dict[str, Any]) -> Iterator[str]:
         yield f"  list root    {receipt['schedule_root']}"
         if receipt["copy"] is not None:
             yield f"  COPY         made {receipt['copy']['time']} by {shown(receipt['copy']['person'])}"
-    yield from finding_lines(told["findings"])
+    yield from finding_lines(told)
     if told["verdict"] != "broken":
         yield NOT_SHOWN
 
@@ -2912,9 +2936,8 @@ def main() -> int:
         report = Report()
         report.add(1, None, Fault(f"the verification could not be carried through: {error!r}"))
         told = report.as_json()
-        print(
-            json.dumps(told) if "--json" in sys.argv else "\n".join((SAID["broken"], *finding_lines(told["findings"])))
-        )
+        lines = [SAID["broken"], *finding_lines(told)]
+        print(json.dumps(told) if "--json" in sys.argv else "\n".join(lines))
         return 3
 
 
