@@ -588,7 +588,7 @@ def test_any_field_changed_by_all_together_is_judged_as_by_the_program(
 def test_a_record_under_an_earlier_sealing_is_held_to_the_list_of_the_same_root(
     long_story: Trial, tmp_path: Path, kept: int | None, expected: set[tuple[str, int | None]]
 ) -> None:
-    """Record 22 opened another salt; the list was sealed again at 31. Cut before that, its file is not the one logged."""
+    """Record 22 opens another salt; the list is sealed again at 31. Cut before that, its file is not the one logged."""
     rows = dump(long_story.home)[:kept]
     rows[22] = rows[22].with_fields(salt="98" * 32)
     rows = _chained_as_is(rows, long_story.actors)
