@@ -268,6 +268,15 @@ def test_what_the_manifest_does_not_name_is_named(copy_of: Callable[[str], Path]
 
 
 @pytest.mark.requirement("L02")
+@pytest.mark.parametrize("name", ["head", "records.jsonl", "study.json", "sealed.json", "seed.json", "manifest.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(copy_of: Callable[[str], Path], name: str) -> None:
+    folder = copy_of("opened")
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert judged(folder).verdict == "broken"
+
+
+@pytest.mark.requirement("L02")
 def test_a_person_changed_into_nothing_known_still_ends_in_a_verdict(copy_of: Callable[[str], Path]) -> None:
     folder = copy_of("evidence")
     rewrite(folder, "records.jsonl", lambda data: data.replace(b'[\\"pharmacist\\"]', b'[\\"phamacist\\"]'))

@@ -127,6 +127,7 @@ def test_errors_are_sorted_by_line() -> None:
         ("enrollment = 10", "enrollment = " + "9" * 5000, "TOML"),
         ('time_zone = "Asia/Shanghai"', 'time_zone = "Asia/Peking"', "IANA"),
         ('"P-[0-9]{3,6}"', '"(a+)+b"', "repeated group"),
+        ('"P-[0-9]{3,6}"', '"a*a*a*a*a*a*a*b"', "more than 6 of"),
         ('"P-[0-9]{3,6}"', '"[0-9]*"', "empty id"),
         ('code = "GCV"', 'code = "IL2-GCV"', "more than once"),
         ('id = "E2b"', 'id = "E2a"', "more than once"),

@@ -37,10 +37,12 @@ class Anchors:
         self._heads_found: set[bytes] = set()
         self._roots: dict[int, bytes] = {}
         self._at_local_head: bytes | None = None
+        self.head = b""  # hash of the last record followed
         self.tree = Tree()
 
     def take(self, digest: bytes) -> None:
         """The hash of the next record."""
+        self.head = digest
         local = self._evidence.local_head
         if local is not None and local[0] == self.tree.size:
             self._at_local_head = digest

@@ -168,7 +168,8 @@ class KeyFolder:
     def read_head(self) -> tuple[int, bytes] | None:
         """(seq, hash) of the last record known here, None when there is no head. EvidenceError when it is no head."""
         try:
-            descriptor = os.open(self.path / "head", os.O_RDONLY | os.O_NOFOLLOW)
+            # O_NONBLOCK: a pipe that somebody put there is no head, and must not be waited for
+            descriptor = os.open(self.path / "head", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as stream:
                 text = stream.read(4096)
         except FileNotFoundError:

@@ -39,6 +39,9 @@ ARM_TYPES = (
 LEVELS = ("block", "warn", "info")
 MAX_ARMS = 100  # an arm index is one byte of a sealed entry
 MAX_STRATA = 10_000
+MAX_REPEATS = 6  # in the pattern of participant ids
+_CLASS = re.compile(r"\\.|\[\^?\]?[^\]]*\]")  # what stands for one character: an escape, a class
+_REPEAT = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")  # of no fixed count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +288,11 @@ def check_participant_pattern(pattern: str) -> None:
     """A regular expression in ASCII that matches no blank; StudyError otherwise."""
     if not pattern.isascii() or not pattern.isprintable() or not 1 <= len(pattern) <= 100:
         raise StudyError("participant", "the pattern must be printable ASCII, 1 to 100 characters")
-    # a repeat of a group can take exponential time on a hostile id; ids need classes and counts, no more
+    # a repeat of a group, or many repeats in a row, can take exponential time on a hostile id; ids need a few of them
+    if len(_REPEAT.findall(_CLASS.sub("x", pattern))) > MAX_REPEATS:
+        raise StudyError(
+            "participant", f"more than {MAX_REPEATS} of * + ? and {{m,n}}; write what an id has, literally"
+        )
     if re.search(r"\)[*+{]", pattern):
         raise StudyError("participant", "a repeated group is not taken; repeat classes such as [0-9]{3,6} instead")
     try:

@@ -103,9 +103,7 @@ def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[byt
         check_receipt(receipt)
         known = {receipt.first, receipt.record.prev, receipt.record.hash, receipt.made.hash}
         if not known.issuperset(heads):
-            raise EvidenceError(
-                "receipt", "no record that this receipt names has the head given"
-            )
+            raise EvidenceError("receipt", "no record that this receipt names has the head given")
         if not {receipt.root}.issuperset(roots):
             raise EvidenceError("receipt", "the root given is not that of the list it is of")
     except AllocatorError as error:
@@ -190,7 +188,7 @@ def _export(export: Export | None, store: Store | None, anchors: Anchors) -> Ite
 
 
 def _carried(store: Store | None, anchors: Anchors) -> Carried | None:
-    last, opening = (store.last(), store.record(0)) if store else (None, None)
+    last, opening = (store.record(anchors.tree.size - 1), store.record(0)) if store else (None, None)
     if store is None or last is None or opening is None:
         return None
     try:
@@ -209,7 +207,6 @@ def _carried(store: Store | None, anchors: Anchors) -> Carried | None:
 def _verdict(
     evidence: Evidence, findings: list[Finding], anchors: Anchors, store: Store | None, *, left_out: int = 0
 ) -> Verdict:
-    last = store.last() if store else None
     newest = store.newest(SEALING_KINDS) if store else None
     if findings:
         verdict = "broken"
@@ -223,7 +220,7 @@ def _verdict(
         verdict=verdict,
         records=max(evidence.row_count, anchors.tree.size),
         followed=anchors.tree.size,
-        head=last.hash if last else b"",
+        head=anchors.head,
         root=newest.fields["root"] if newest else None,
         findings=tuple(findings),
         left_out=left_out,
