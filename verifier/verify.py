@@ -545,7 +545,7 @@ class ParticipantPattern:
         printable = matches(re.compile(r"[ -~]{1,100}"))(source)
         need(printable, "the participant pattern is not 1 to 100 printable ASCII characters", None, source)
         _compiled(source)
-        self._source, self._at = source, 0
+        self._source, self._at, self._repeats = source, 0, 0
         self._part = self._either()
         need(self._at == len(source), "the participant pattern cannot be read", None, source)
         need(not self.matches(""), "the participant pattern matches an empty id", None, source)
@@ -595,6 +595,8 @@ class ParticipantPattern:
         self._at = match.end()
         sign, low, comma, high, after = match.groups()
         need(after != "+", "the participant pattern uses what is not read here", None, self._source)
+        self._repeats += bool(sign or comma)
+        need(self._repeats <= 6, "the participant pattern has more than six repeats", None, self._source)
         need(not group or sign == "?", "a group of the participant pattern is repeated", None, self._source)
         if sign:
             return _times(part, int(sign == "+"), 1 if sign == "?" else 2**32)

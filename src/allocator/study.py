@@ -41,7 +41,7 @@ MAX_ARMS = 100  # an arm index is one byte of a sealed entry
 MAX_STRATA = 10_000
 MAX_REPEATS = 6  # in the pattern of participant ids
 _CLASS = re.compile(r"\\.|\[\^?\]?[^\]]*\]")  # what stands for one character: an escape, a class
-_REPEAT = re.compile(r"[*+?]|\{[0-9]*,[0-9]*\}")  # of no fixed count
+_REPEAT = re.compile(r"(?<!\()(?:[*+?]|\{[0-9]*,[0-9]*\})[?+]?")  # of no fixed count; not the mark of a (?: group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
