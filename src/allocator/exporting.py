@@ -180,8 +180,7 @@ def _write_manifest(service: PublishingService, actor: Actor, folder: Path, expo
     (folder / "head").write_bytes(head_line(exported.seq, exported.hash))
     (folder / "README.txt").write_text(_readme(service, exported, scope), encoding="utf-8")
     for name, source in verifier_files().items():
-        if source.exists():
-            shutil.copyfile(source, folder / name)
+        shutil.copyfile(source, folder / name)
     manifest = Manifest(
         study=service.study.id,
         scope=scope,
