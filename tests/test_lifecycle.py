@@ -207,7 +207,7 @@ class Life(RuleBasedStateMachine):
         """What is said when the study is in none of these states."""
         if self.state in allowed:
             return ""
-        if self.state in ("paused", "closed"):
+        if self.state in ("paused", "closed", "opened"):
             return self.state
         if self.state == "open" and "sealed" in allowed:
             return "not-sealed"
@@ -513,7 +513,8 @@ class Life(RuleBasedStateMachine):
 
     def open_list(self, by: str) -> None:
         """Two people open the list after the close, each by their own share; what is disclosed draws the list."""
-        fault = self.role_fault(self.by(by), "opened") or self.state_fault("closed")
+        early = "not-closed" if self.state in ("open", "sealed", "active") else self.state_fault("closed")
+        fault = self.role_fault(self.by(by), "opened") or early
         fault = fault or ("" if by in (self.holder, "CU") else "no-share")
         done = self.act(fault, lambda: self.trial.service.open_list(self.actor(by)))
         if not done:
