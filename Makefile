@@ -18,6 +18,7 @@ lint: $(READY)
 
 types: $(READY)
 	$(BIN)/mypy src tests/independent
+	$(BIN)/mypy verifier/verify.py
 
 tests: $(READY)
 	$(BIN)/pytest -n auto
