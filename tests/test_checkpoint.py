@@ -161,6 +161,8 @@ MALFORMED = {
     "a byte order mark": b"\xef\xbb\xbf" + NOTE.note.encode("utf-8"),
     "carriage returns": NOTE.note.replace("\n", "\r\n").encode("utf-8"),
     "a null": NOTE.note.replace("\n", "\n\0", 1).encode("utf-8"),
+    "a delete": note_of(signature_line(), signature_line("a\x7fb")),
+    "a control character beyond ASCII": note_of(signature_line(), signature_line("a\x9bb")),
     "a tab": NOTE.note.replace("— ", "—\t").encode("utf-8"),
     "no signature": note_of(),
     "no empty line": NOTE.note.replace("\n\n", "\n").encode("utf-8"),
@@ -238,13 +240,14 @@ def test_signatures_of_unknown_keys_are_passed_over() -> None:
     others = [
         signature_line("witness.example/w1", b"\1\2\3\4" + bytes(72)),
         signature_line("свидетель", b"\1\2\3\4x"),
+        signature_line("a\ufeff\u200bb\u0301", b"\1\2\3\4x"),  # no white space, though some readers think so
         signature_line(ORIGIN, bytes(4) + bytes(64)),
         signature_line("somebody", identity + bytes(64)),
     ]
     checkpoint = parse_checkpoint(note_of(signature_line(), *others))
     check_note(checkpoint, PUBLIC)
     assert [name for name, _ in checkpoint.signatures()] == [
-        ORIGIN, "witness.example/w1", "свидетель", ORIGIN, "somebody",
+        ORIGIN, "witness.example/w1", "свидетель", "a\ufeff\u200bb\u0301", ORIGIN, "somebody",
     ]  # fmt: skip
 
 

@@ -211,7 +211,7 @@ PARSERS = {
             note.encode("utf-8")
             for note in (
                 EVIDENCE["checkpoints"]["newer"]["note"],
-                EVIDENCE["checkpoints"]["with_a_signature_unknown_here"],
+                EVIDENCE["checkpoints"]["with_signatures_unknown_here"],
             )
         ),
     ),

@@ -140,7 +140,7 @@ def test_checkpoints_are_signed_and_joined() -> None:
         check_note(checkpoint, key)
         assert (checkpoint.origin, checkpoint.size) == (given["origin"], given[name]["size"])
         assert checkpoint.root.hex() == given[name]["root"] == merkle.root(hashes[: checkpoint.size]).hex()
-    check_note(parse_checkpoint(given["with_a_signature_unknown_here"].encode("utf-8")), key)
+    check_note(parse_checkpoint(given["with_signatures_unknown_here"].encode("utf-8")), key)
     assert verifier_key(given["origin"], key) == given["verifier_key"]
     head, _, note = given["consistency"].partition("\n\n")
     first, *proof = head.split("\n")

@@ -26,7 +26,8 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 _ORIGIN = re.compile(r"allocator/([A-Za-z0-9][A-Za-z0-9._-]{0,39})/([0-9a-f]{16})", re.ASCII)
 # white space of Unicode, and the plus of verifier keys, are in no key name (C2SP signed-note); written out, so that
 # every reader knows the same ones
-_SPACES = "\x09-\x0d \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_SPACES = " \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _SIGNATURE_LINE = re.compile(f"— ([^+{_SPACES}]+) ([A-Za-z0-9+/]+={{0,2}})")
 _KEY_ID = 4  # bytes in front of each signature
 
@@ -93,7 +94,7 @@ def parse_checkpoint(data: bytes) -> Checkpoint:
         if len(data) > MAX_NOTE:
             raise ValueError(f"it has more than {MAX_NOTE} bytes")
         note = data.decode("utf-8")
-        if not note.endswith("\n") or any(c < " " and c != "\n" for c in note):
+        if not note.endswith("\n") or _CONTROL.search(note):
             raise ValueError("it does not end in a newline, or holds a control character")
         lines = note[:-1].split("\n")
         if len(lines) < 5 or lines[3] or not 1 <= len(lines) - 4 <= MAX_SIGNATURES:

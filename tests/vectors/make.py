@@ -515,14 +515,16 @@ def _checkpoints(records: list[Record]) -> Vectors:
     """§16.2, of the little log."""
     older, newer = _head(records, 2), _head(records, len(records))
     proof = merkle.consistency_proof([record.hash for record in records], older.size)
-    witness = f"— witness.example/w1 {base64.b64encode(b'w1id' + given('cosignature', 32)).decode('ascii')}\n"
+    blob = base64.b64encode(b"w1id" + given("cosignature", 32)).decode("ascii")
+    # none of the characters in the second name is white space, though some readers think so
+    witnesses = f"— witness.example/w1 {blob}\n— witness.example/\ufeff\u200b\u0301 {blob}\n"
     return {
         "origin": _origin(records),
         "key_id": key_id(_origin(records), public(LOG_KEY)).hex(),
         "verifier_key": verifier_key(_origin(records), public(LOG_KEY)),
         "older": {"size": older.size, "root": older.root.hex(), "note": older.note},
         "newer": {"size": newer.size, "root": newer.root.hex(), "note": newer.note},
-        "with_a_signature_unknown_here": newer.note + witness,
+        "with_signatures_unknown_here": newer.note + witnesses,
         "consistency": consistency_text(older.size, proof, newer),
     }
 
@@ -622,6 +624,8 @@ def _refused_checkpoints(records: list[Record]) -> Iterator[tuple[str, bytes, st
         "no signature": f"{head}\n",
         "seventeen signatures": good.note + 16 * other,
         "a key name with a no-break space": good.note + other.replace("/w1", "\u00a0w1"),
+        "a key name with a control character": good.note + other.replace("/w1", "\x9bw1"),
+        "a key name with a delete": good.note + other.replace("/w1", "\x7fw1"),
         "a key name with a plus": good.note + other.replace("/w1", "+w1"),
         "a key id without a signature": good.note + "— witness.example/w1 dzFpZA==\n",
         "an extension line": good.note.replace("\n\n", "\nmore\n\n", 1),
