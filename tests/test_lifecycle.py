@@ -24,8 +24,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from allocator.canonical import parse_time
 from allocator.envelope import context, open_sealed, unpadded
-from allocator.errors import AllocatorError, EvidenceError, Refused
+from allocator.errors import AllocatorError, EvidenceError, InputError, Refused
 from allocator.log import KINDS
 from allocator.receipt import check_receipt, parse_receipt
 from allocator.schedule import generate_schedule
@@ -748,3 +749,24 @@ def test_the_model_knows_every_kind_of_act() -> None:
     derived = {"screen-failed", "shown-again", "share-given"}
     elsewhere = {"log-read", "clock-jump", *WAY_BACK}  # the second: counted where the clock is set back
     assert MAY.keys() <= KINDS.keys() and {*KINDS} - {*MAY} - unsigned_or_own - derived <= elsewhere
+
+
+@pytest.mark.requirement("L08")
+def test_a_review_is_of_a_period_that_has_passed(trial: Trial) -> None:
+    """By an auditor, with findings; its ends are recorded, its findings stand beside."""
+    service, start, now = trial.service, trial.records[0].time, trial.clock.now
+    record = service.review(trial.actor("AU"), start, now, "two late entries, both explained")
+    assert record.kind == "reviewed" and record.fields["role"] == "auditor"
+    assert [parse_time(record.fields[name]) for name in ("since", "until")] == [start, now]
+    assert service.private_details(record.seq) == {"findings": "two late entries, both explained"}
+    later = now + timedelta(milliseconds=1)
+    for since, until, findings, error in (
+        (start, later, "none", Refused),
+        (later, now, "none", InputError),
+        (start, now, " ", InputError),
+        (start, now, "none\u202e", InputError),
+    ):
+        with pytest.raises(error):
+            service.review(trial.actor("AU"), since, until, findings)
+    assert trial.kinds.count("reviewed") == 1
+    assert judged(trial.home).findings == ()

@@ -39,6 +39,8 @@ from allocator.registry_record import parse_registry
 from allocator.sealing import SealedSchedule
 from allocator.seed import Seed, check_opening
 from allocator.toml_files import read_design, read_study
+from allocator.verdict import Given
+from allocator.verify import verify_receipt
 from support import ANSWERS, DESIGN_FILE, REGISTRY_BYTES, START, STUDY_BYTES, study
 from test_seed import SCHEDULE, SEED, STUDY, generated, sealed_of
 from test_vectors import EVIDENCE
@@ -218,6 +220,12 @@ PARSERS = {
     "receipt": Parser(
         read=lambda data: check_receipt(parse_receipt(data)),
         errors=(EvidenceError,),
+        good=tuple(EVIDENCE["receipts"][name].encode("utf-8") for name in ("first", "copy")),
+        values=_extra_data(),
+    ),
+    "receipt by itself": Parser(
+        read=lambda data: verify_receipt(Given("a receipt", data)).as_json(),
+        errors=(),
         good=tuple(EVIDENCE["receipts"][name].encode("utf-8") for name in ("first", "copy")),
         values=_extra_data(),
     ),

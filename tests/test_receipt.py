@@ -23,6 +23,8 @@ from allocator.log import MAX_BODY, Record, link, new_record
 from allocator.person import sign
 from allocator.receipt import MAX_RECEIPT, MAX_STEPS, Receipt, check_receipt, file_name, parse_receipt
 from allocator.restoring import read_digest, restore
+from allocator.verdict import Given
+from allocator.verify import verify_receipt
 from support import PASSPHRASE, Trial, TrialFactory
 from test_person import FIELD, ORDER, SMALL_ORDER_Y, encodings
 
@@ -272,6 +274,18 @@ def standing_in_own_log(receipt: Receipt, record: Record) -> Receipt:
 def test_a_receipt_of_a_log_made_up_is_of_one_piece_too(receipt: Receipt) -> None:
     """It names the first record it likes, beside a key of its own: whose log it is, only the log can tell (§17.3)."""
     assert_holds(signed_again(receipt, {"participant": "P-009"}))
+
+
+@pytest.mark.requirement("L03")
+def test_only_the_hash_of_its_own_record_anchors_a_receipt(receipt: Receipt) -> None:
+    """The first record, the one before and the root are in every receipt: a forger states them beside his own keys."""
+    forged = Given("forged", signed_again(receipt, {"participant": "P-009"}).to_bytes())
+    true = Given("true", receipt.to_bytes())
+    for stated in (receipt.first, receipt.record.prev):
+        assert verify_receipt(forged, (stated,)).verdict == "intact-unanchored"
+    assert verify_receipt(forged, (), (receipt.root,)).verdict == "intact-unanchored"
+    assert verify_receipt(forged, (receipt.record.hash,)).verdict == "broken"
+    assert verify_receipt(true, (receipt.record.hash,)).verdict == "intact"
 
 
 # ---- copies ---------------------------------------------------------------------------------------------------------
