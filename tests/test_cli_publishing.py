@@ -51,7 +51,7 @@ def test_a_consistency_proof_from_an_older_checkpoint(used: Site) -> None:
     assert used.typed("checkpoint --size 5 --to old.txt").code == 0
     said = used.typed("checkpoint --since old.txt --size 9").out
     assert said.startswith("old 5\n") and parse_checkpoint(said.partition("\n\n")[2].encode()).size == 9
-    assert used.typed("checkpoint --size 500").code == 2
+    assert used.typed("checkpoint --size 500").code == used.typed("checkpoint --since old.txt --size 4").code == 2
     used.desk.joinpath("bad.txt").write_text(used.desk.joinpath("old.txt").read_text("utf-8").replace("\n5\n", "\n6\n"))
     assert used.typed("checkpoint --since old.txt --to proof.txt").code == 0
     assert used.typed("--json verify --checkpoint proof.txt").result["verdict"] == "intact"
@@ -96,6 +96,9 @@ def test_without_the_extra_nothing_is_recorded(used: Site, monkeypatch: pytest.M
 
 
 def test_receipts_that_cannot_be_made(used: Site) -> None:
+    before = used.kinds()
+    assert used.typed("--as PH receipt P-001 --to no/folder").code == 2
+    assert used.kinds() == before
     assert used.typed("--as PH receipt P-002").code == 1  # confirmed, not allocated
     assert used.kinds()[-1] == "refused"
     assert used.typed("--as IN receipt P-001").code == 1
@@ -121,9 +124,13 @@ def test_a_receipt_alone(used: Site) -> None:
     ran = used.typed("--json verify r.tlog-proof")
     assert (ran.code, ran.result["verdict"]) == (3, "intact-unanchored")
     assert ran.result["receipt"]["participant"] == "P-001"
-    assert used.typed(f"verify r.tlog-proof --head {first}").code == 0
+    own = used.typed("--json --as PH show P-001").result["record"]["hash"]
+    assert used.typed(f"verify r.tlog-proof --head {own}").code == 0
+    # anybody can write record 0's hash beside keys of their own: it is compared, and proves nothing
+    assert used.typed(f"--json verify r.tlog-proof --head {first}").result["verdict"] == "intact-unanchored"
+    assert used.typed("verify r.tlog-proof --receipt r.tlog-proof").code == 2
     root = used.typed("--json status").result["root"]
-    assert used.typed(f"--json verify r.tlog-proof --root {root}").result["verdict"] == "intact"
+    assert used.typed(f"--json verify r.tlog-proof --root {root}").result["verdict"] == "intact-unanchored"
     assert used.typed(f"verify r.tlog-proof --root {first}").code == 3
     text = used.typed("verify r.tlog-proof").out
     assert text.startswith("OF ONE PIECE") and first in text
@@ -184,6 +191,7 @@ def test_a_review(used: Site) -> None:
     result = used.typed("--json --as AU review --from 2026-01-01 --to 2026-01-31 --findings 'nothing'").result
     assert result["since"] == "2025-12-31T16:00:00.000Z"  # in the study's time zone
     assert used.typed("--as AU review --from 2026-02-01 --to 2026-01-31 --findings x").code == 2
+    assert used.typed("--as AU review --from 0001-01-01 --to 2026-01-31 --findings x").code == 2
     assert used.typed("--as AU review --from x --to 2026-01-31 --findings x").code == 2
     assert used.typed("--as SP review --from 2026-01-01 --to 2026-01-31 --findings x").code == 1
 
@@ -194,6 +202,8 @@ def test_a_trail_that_went_through_other_hands(used: Site, suffix: str) -> None:
     assert used.typed(f"--as AU log --participant P-001 --to trail.{suffix}").code == 0
     assert used.typed(f"--json verify --trail trail.{suffix}").result["verdict"] == "intact"
     path = used.desk / f"trail.{suffix}"
+    used.desk.joinpath("empty.json").write_text("[]")
+    assert used.typed("verify --trail empty.json").code == 3  # nothing in it anchors anything
     path.write_bytes(path.read_bytes().replace(b"P-001", b"P-002", 1))
     ran = used.typed(f"--json verify --trail trail.{suffix}")
     assert (ran.code, {f["check"] for f in ran.result["findings"]}) == (3, {"27 trail"})

@@ -91,7 +91,7 @@ def test_the_auditor_finds_the_log_intact_and_then_one_byte_changed(story: Ran) 
 
 @pytest.mark.requirement("A09", "U05", "R01")
 def test_a_receipt_is_checked_the_list_opened_and_an_export_judged_by_the_second_program(story: Ran) -> None:
-    assert "OF ONE PIECE, and of the log whose head you gave" in story.out
+    assert "OF ONE PIECE, and the one whose hash you gave" in story.out
     assert re.search(r"^\$ allocator verify --receipt \S+/000004-P-004\.tlog-proof$", story.out, re.MULTILINE)
     assert "OPENED: the list drawn again from the seed is the sealed one, in every entry" in story.out
     second = story.out.index("export/verify.py kept/export")

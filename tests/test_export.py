@@ -35,7 +35,7 @@ from allocator.study import Study
 from allocator.trail import csv_lines, json_lines, trail_row
 from allocator.verdict import Given, Verdict
 from allocator.verify import verify, verify_receipt
-from support import Trial, TrialFactory, study
+from support import Trial, TrialFactory, eligible_form, open_service, study
 
 LAST = 31  # the story's last record before an export
 
@@ -119,9 +119,40 @@ def test_that_it_was_made_is_its_own_last_record(told: Trial) -> None:
     assert (body["kind"], body["scope"], body["person"]) == ("exported", "inspection", "AU")
 
 
-def test_receipts_in_it_are_made_again_where_they_were_lost(told: Trial) -> None:
+def test_receipts_in_it_are_made_from_the_log(told: Trial) -> None:
     names = {path.name for path in (told.home.parent / "opened").glob("receipt-*")}
     assert names == {f"receipt-00000{n}-P-00{p}.tlog-proof" for n, p in ((1, 1), (2, 2), (3, 4))}
+
+
+@pytest.mark.requirement("L09")
+def test_nothing_of_the_receipts_folder_is_taken(trial: Trial, tmp_path: Path) -> None:
+    trial.allocate("P-001")
+    true = trial.service.keep_receipt(trial.last).read_bytes()
+    (trial.place.receipts / "names.tlog-proof").write_text("Jun Chen")
+    (trial.place.receipts / "link.tlog-proof").symlink_to("/etc/hostname")
+    trial.place.receipts.joinpath("000001-P-001.tlog-proof").write_bytes(b"false")
+    export_study(trial.service, trial.actor("AU"), tmp_path / "export", "evidence")
+    receipts = sorted(path.name for path in (tmp_path / "export").glob("receipt-*"))
+    assert receipts == ["receipt-000001-P-001.tlog-proof"]
+    assert (tmp_path / "export" / receipts[0]).read_bytes() == true
+    assert judged(tmp_path / "export").verdict == "intact-local"
+
+
+@pytest.mark.requirement("A04")
+def test_a_pipe_in_place_of_a_receipt_keeps_no_reveal_waiting(trial: Trial) -> None:
+    trial.confirm("P-001")
+    trial.place.receipts.mkdir(exist_ok=True)
+    os.mkfifo(trial.place.receipts / "000001-P-001.tlog-proof")
+    made = trial.reveal("P-001")
+    assert trial.service.keep_receipt(made.record).read_bytes().startswith(b"c2sp.org/tlog-proof")
+
+
+def test_a_home_put_into_an_export_does_not_stand_in_for_it(told: Trial, copy_of: Callable[[str], Path]) -> None:
+    folder = copy_of("evidence")
+    shutil.copytree(told.home / "schedules", folder / "schedules")
+    shutil.copytree(told.home / "keys", folder / "keys")
+    assert is_export(folder)
+    assert ("26", None) in named(folder)
 
 
 # ---- refused, or failed ----------------------------------------------------------------------------------------------
@@ -376,6 +407,53 @@ def test_a_study_comes_back_from_its_canonical_object() -> None:
             continue
 
 
+@pytest.mark.requirement("U05")
+def test_a_seed_whose_record_failed_is_not_left_behind(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.service.change_state(trial.actor("SP"), "closed", "done")
+    trial.service.open_list(trial.actor("ST"))
+
+    def full(*_: object) -> None:
+        raise StorageError("disk-full", "the disk is full", "Nothing was written.")
+
+    monkeypatch.setattr(trial.store, "append", full)
+    with pytest.raises(StorageError):
+        trial.service.open_list(trial.actor("CU"))
+    assert not trial.place.seed_file.exists() and not trial.place.next_seed_file.exists()
+
+
+@pytest.mark.requirement("U05")
+def test_a_seed_that_waits_for_its_name_after_a_crash_is_found(trial: Trial) -> None:
+    trial.service.change_state(trial.actor("SP"), "closed", "done")
+    trial.service.open_list(trial.actor("ST"))
+    trial.service.open_list(trial.actor("CU"))
+    trial.place.seed_file.rename(trial.place.next_seed_file)
+    assert of_home(trial).verdict == "intact-local"
+    trial.service.finish_opening()
+    assert trial.place.seed_file.is_file() and of_home(trial).verdict == "intact-local"
+
+
+@pytest.mark.requirement("U05")
+def test_a_list_that_was_disclosed_is_never_allocated_from_again(trial: Trial) -> None:
+    trial.confirm("P-001")
+    trial.allocate("P-002")
+    before = attacks.copied(trial.home, "before")
+    trial.service.change_state(trial.actor("SP"), "closed", "done")
+    trial.service.open_list(trial.actor("ST"))
+    share = trial.place.share_file("ST")
+    shutil.copyfile(share, attacks.place(before).share_file("ST"))  # the log goes back, what was disclosed does not
+    service = open_service(before, trial.clock)
+    for act in (
+        lambda: service.reveal(trial.actor("PH"), "P-001", "P-001"),
+        lambda: service.confirm(trial.actor("IN"), "P-003", eligible_form("P-003", trial.clock.now), {}),
+    ):
+        with pytest.raises(Refused, match="nothing more is allocated from it"):
+            act()
+    assert service.reveal(trial.actor("PH"), "P-002", "P-002").repeated  # what was told may be told again
+    attacks.place(before).share_file("ST").write_bytes(b"junk that keeps nobody out")
+    assert service.reveal(trial.actor("PH"), "P-001", "P-001").number == 2
+    service.close_files()
+
+
 # ---- heads, checkpoints, receipts, trails from elsewhere -----------------------------------------------------------
 
 
@@ -456,8 +534,9 @@ def test_a_receipt_by_itself(told: Trial) -> None:
     alone = verify_receipt(given_receipt)
     assert (alone.verdict, alone.facts["participant"]) == ("intact-unanchored", "P-001")
     record = parse_receipt(given_receipt.data).record
-    for digest in (told.records[0].hash, record.hash, record.prev):
-        assert verify_receipt(given_receipt, (digest,)).verdict == "intact"
+    assert verify_receipt(given_receipt, (record.hash,)).verdict == "intact"
+    for digest in (told.records[0].hash, record.prev):  # stated by the receipt, not proved
+        assert verify_receipt(given_receipt, (digest,)).verdict == "intact-unanchored"
     other = verify_receipt(given_receipt, (told.records[1].hash,))
     assert (other.verdict, other.findings[0].seq) == ("broken", record.seq)
     assert verify_receipt(Given("x", b"nothing")).verdict == "broken"

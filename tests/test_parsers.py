@@ -7,6 +7,7 @@ Bytes at random, good inputs bent by byte and by value, deep nesting, huge numbe
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from allocator import sealing
 from allocator.answers_form import parse_form, parse_stored_form
 from allocator.backup import Manifest, read_backup
 from allocator.canonical import CanonicalError, canonical_bytes, encode_parsed, parse_canonical, parse_strict
@@ -102,7 +104,7 @@ def _read_original(data: bytes) -> object:
 def _read_sealed(data: bytes) -> object:
     sealed = SealedSchedule.from_bytes(data)
     assert sealed.to_bytes() == data
-    return sealed
+    return sealing.schedule_root(sealed.strata)
 
 
 def _read_study_copy(data: bytes) -> object:
@@ -121,7 +123,7 @@ def _read_form(data: bytes) -> object:
 
 def _read_head(folder: KeyFolder) -> object:
     seq, digest = folder.read_head() or pytest.fail("no head")
-    assert len(digest) == 32
+    assert 0 <= seq < 2**32 and len(digest) == 32
     return seq
 
 
@@ -255,6 +257,7 @@ PARSERS = {
         read=_in_folder("PH.json", lambda folder: folder.unlock("STUDY", "PH", "pw")),
         errors=(CredentialError,),
         good=(_key_file(),),
+        values=_plain_json(),
     ),
     "log key": Parser(
         read=_in_folder("log.key", lambda folder: folder.read_log_key()),
@@ -423,7 +426,7 @@ COSTLY = {
     "deep arrays": b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "an open end": b'{"a":' + b"[" * 500_000,
-    "deep tables": b"[" + b"a." * 2_000 + b"a]\nx = 1\n",
+    "deep tables": b"[" + b"a." * 400_000 + b"a]\nx = 1\n",
     "deep inline": b"a = " + b"{a = " * 20_000 + b"1" + b"}" * 20_000,
     "a number of a million digits": b'{"a":' + b"9" * 1_000_000 + b"}",
     "a TOML number of a million digits": b"a = " + b"9" * 1_000_000 + b"\n",
@@ -433,6 +436,11 @@ COSTLY = {
     "a long string": b'{"a":"' + b"x" * 2_000_000 + b'"}',
     "many escapes": b'{"a":"' + b"\\u0000" * 200_000 + b'"}',
     "many lines": b"\n" * 50_000,
+    "many tables": b"".join(b"[a%d]\n" % n for n in range(100_000)),
+    "many array tables": b"[[criterion]]\nid = 1\n" * 40_000,
+    "many unknown fields": b"".join(b"a%d = 1\n" % n for n in range(3_000)),
+    "dotted keys": b"".join(b"k%d%s = 1\n" % (n, b".a" * 900) for n in range(200)),
+    "one dotted key": b"a." * 400_000 + b"a = 1\n",
     "a proof of many lines": b"c2sp.org/tlog-proof@v1\nextra AAAA\nindex 0\n" + b"%s\n" % (b"A" * 43 + b"=") * 50_000,
     "many signatures": EVIDENCE["checkpoints"]["newer"]["note"].encode("utf-8") + "— a AAAAAAAA\n".encode() * 100_000,
     "blanks": b" " * 2_000_000,
@@ -463,3 +471,41 @@ def test_what_is_large_takes_no_more_memory_than_it_must(name: str) -> None:
         finally:
             tracemalloc.stop()
         assert peak < MEMORY, f"{what}: {peak >> 20} MiB"
+
+
+HEADS = ["", "7", "ab" * 32, "7 " + "ab" * 31, "7 " + "AB" * 32, "7  " + "ab" * 32 + " 8", "-1 " + "ab" * 32]
+HEADS += [f"{number} {'ab' * 32}" for number in ("+7", "1_0", "0x7", "7.0", "٧", "9" * 11, "9" * 4000)]
+
+
+@pytest.mark.requirement("L03")
+@pytest.mark.parametrize("text", HEADS, ids=lambda text: text[:12])
+def test_what_is_no_head_is_said(text: str) -> None:
+    """A number that no log reaches is one: SQLite itself would fail at it."""
+    with pytest.raises(EvidenceError, match="no head"):
+        PARSERS["head"].read(text.encode("utf-8"))
+
+
+def _sparse(name: str, size: int) -> bytes:
+    """A header of GNU tar for a file that is all hole: no byte follows it, and `size` of them are read."""
+    entry = tarfile.TarInfo(name)
+    header = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = b"S"
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.requirement("R03")
+def test_a_backup_holds_as_many_bytes_as_it_has() -> None:
+    """A hole of terabytes would be read for ever, and fill the disk when it is put back."""
+    size = 32 << 20
+    digest = hashlib.sha256(bytes(size)).hexdigest()
+    plain = json.loads(_manifest())
+    plain["files"] = [{"path": "schedules/STUDY/study.toml", "bytes": size, "sha256": digest}]
+    manifest = tarfile.TarInfo("manifest.json")
+    content = canonical_bytes(plain)
+    manifest.size = len(content)
+    head = manifest.tobuf(tarfile.USTAR_FORMAT) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+    with pytest.raises(EvidenceError, match="not where the manifest says"):
+        _read_backup(head + _sparse("schedules/STUDY/study.toml", size) + bytes(1024))

@@ -511,7 +511,7 @@ def test_nothing_is_allocated_any_more(opened: Trial) -> None:
         before = len(opened.records)
         with pytest.raises(Refused) as refusal:
             act()
-        assert refusal.value.code in ("opened", "disclosed")
+        assert refusal.value.code == "opened"
         assert opened.last.kind == "refused" and len(opened.records) == before + 1
     assert opened.service.history.state == "opened"
     assert judged(opened.home).findings == ()

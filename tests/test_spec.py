@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -95,6 +96,12 @@ def test_every_hex_value_comes_from_a_vector() -> None:
     assert len(values) > 20
     for value in values:
         assert value in known or set(value) <= {"0"}, value
+
+
+def test_the_checkpoint_printed_is_that_of_the_vectors() -> None:
+    given = json.loads((ROOT / "tests" / "vectors" / "evidence.json").read_bytes())["checkpoints"]
+    for printed in (given["older"]["note"], given["verifier_key"]):
+        assert f"```\n{printed.rstrip()}\n```" in SPEC, f"put this into docs/spec.md §16.2:\n{printed}"
 
 
 def test_sections_cited_in_the_code_exist() -> None:

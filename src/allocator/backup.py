@@ -266,7 +266,7 @@ def _members(file: Path) -> Iterator[tuple[Manifest, Iterator[tuple[tuple[str, i
     try:
         with file.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             first = tar.next()
-            if first is None or first.name != MANIFEST or not first.isreg() or first.size > MAX_MANIFEST:
+            if first is None or first.name != MANIFEST or not _is_plain(first) or first.size > MAX_MANIFEST:
                 raise _no_backup("it does not begin with a manifest")
             content = tar.extractfile(first)
             manifest = Manifest.from_bytes(content.read() if content else b"")
@@ -274,7 +274,7 @@ def _members(file: Path) -> Iterator[tuple[Manifest, Iterator[tuple[tuple[str, i
             def members() -> Iterator[tuple[tuple[str, int, str], Any]]:
                 for wanted in manifest.files:
                     entry = tar.next()
-                    if entry is None or not entry.isreg() or (entry.name, entry.size) != wanted[:2]:
+                    if entry is None or not _is_plain(entry) or (entry.name, entry.size) != wanted[:2]:
                         raise _no_backup(f"{wanted[0]} is not where the manifest says")
                     yield wanted, tar.extractfile(entry)
                 if tar.next() is not None:
@@ -285,6 +285,11 @@ def _members(file: Path) -> Iterator[tuple[Manifest, Iterator[tuple[tuple[str, i
         raise _no_backup(str(error)) from error
     except FileNotFoundError as error:
         raise InputError("cannot-read", f"{shown(str(file))} is not there", "Check the file's name.") from error
+
+
+def _is_plain(entry: tarfile.TarInfo) -> bool:
+    """A regular file of ustar, as many bytes as stand in the tar: a hole of terabytes would be read for ever."""
+    return entry.type == tarfile.REGTYPE and not entry.pax_headers and entry.sparse is None
 
 
 def _has_a_place(path: str, study: str) -> bool:

@@ -62,9 +62,11 @@ class SharePaper:
             texts = [plain[name] for name in cls.__slots__ if name != "design"]
             if not all(isinstance(text, str) for text in texts):
                 raise CanonicalError("a text was expected")
-            if any(len(bytes.fromhex(plain[name])) != 32 for name in ("share", "salt")):
+            secrets = {name: bytes.fromhex(plain[name]) for name in ("share", "salt")}
+            if any(len(secret) != 32 for secret in secrets.values()):
                 raise CanonicalError("a share and a salt have 32 bytes")
-            return cls(**plain)
+            # typed from paper, in capitals too; what is disclosed of it has one form
+            return cls(**plain | {name: secret.hex() for name, secret in secrets.items()})
         except (CanonicalError, ValueError, TypeError) as error:
             raise InputError(
                 "share", f"this is no share of a seed: {error}", "Give a file of `allocator share`."
@@ -288,7 +290,7 @@ class ContinuityService(SetupService):
             raise InputError("shares", "the two papers state different designs", "Are both of this sealing?")
         try:
             design = RandomizationDesign.from_tables(dict(own.design)).for_study(self.study)
-        except (DesignError, KeyError, TypeError) as error:
+        except (DesignError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError("shares", f"the paper states no design: {error}", "Give the paper as printed.") from error
 
         def build(_: datetime) -> Draft:

@@ -13,7 +13,6 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +20,11 @@ from typing import Any
 
 from allocator.chain import Chain, follow_links
 from allocator.errors import AllocatorError, InputError
-from allocator.home import StudyPlace, studies_in
+from allocator.home import StudyPlace, is_file, studies_in
 from allocator.keys import LOCK_SECONDS, KeyFolder, wait_in_line
 from allocator.log import Detail
 from allocator.sqlite_store import schema_text
-from allocator.study import Study
+from allocator.study import MAX_FILE, Study, toml_tables
 from allocator.text import shown
 from allocator.verdict import Evidence, Finding, Row
 
@@ -81,7 +80,8 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
             findings = _file_findings(place)
             study, study_findings = _read_study(place)
             sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
-            registry, seed = _contents(findings, place.registry_file), _contents(findings, place.seed_file)
+            registry = _contents(findings, place.registry_file)
+            seeds = _contents(findings, place.seed_file, place.next_seed_file)
             head, head_findings = _read_head(place)
             copy, copy_findings = _copy_log(place.log_file, Path(folder))
         connection, chain, database_findings = _open_copy(copy) if copy else (None, None, copy_findings)
@@ -94,7 +94,7 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
                 registry=registry[0] if registry else None,
                 local_head=head,
                 given_heads=given_heads,
-                seed=seed[0] if seed else None,
+                seeds=seeds,
                 **given,
                 readable=connection is not None,
                 row_count=_row_count(connection),
@@ -124,14 +124,6 @@ def _no_writer(place: StudyPlace) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def is_file(path: Path) -> bool:
-    """A regular file and no symbolic link."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def _is_link(path: Path) -> bool:
@@ -194,7 +186,8 @@ def _read_study(place: StudyPlace) -> tuple[Study | None, list[Finding]]:
     try:
         if not place.study_file.is_file():  # check 01 says so; to read from a pipe would never end
             return None, []
-        study = Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
+        with place.study_file.open("rb") as stream:
+            study = Study.from_tables(toml_tables(stream.read(MAX_FILE + 1)))
         _ = study.fingerprint, study.zone  # made now: a value outside the canonical form fails here, not later
         return study, []
     # ValueError: no UTF-8, no TOML, no study, an integer of too many digits; OverflowError: a pattern's repeat count

@@ -25,13 +25,8 @@ FORMAT = "allocator-export/1"
 CERTIFICATE_FORMAT = "allocator-certificate/1"
 CERTIFICATE_MEANING = "I certify that this export is a true copy of the study's log and files at this time."
 MANIFEST, CERTIFICATE, SUMS = "manifest.json", "certificate.json", "SHA256SUMS"
-CHECKPOINT, RECORDS, DETAILS, STUDY, SEED = (
-    "checkpoint.txt",
-    "records.jsonl",
-    "details.jsonl",
-    "study.json",
-    "seed.json",
-)
+CHECKPOINT, RECORDS, DETAILS = "checkpoint.txt", "records.jsonl", "details.jsonl"
+STUDY, SEALED, SEED = "study.json", "sealed.json", "seed.json"
 RECEIPT_PREFIX = "receipt-"
 MAX_LINE = 1 << 22  # bytes of a line of records or details: a body of 1 MiB with its quotes escaped
 MAX_MANIFEST = 1 << 24
@@ -227,8 +222,9 @@ def check_sums(export: Export, _: Manifest) -> None:
     expected = sums({name: file for name, file in export.files.items() if name != SUMS}).splitlines()
     found = export.sums.splitlines()
     if expected != found or not export.sums.endswith(b"\n"):
+        listed = set(found)
         other = (
-            next((line for line in expected if line not in found), b"").decode("utf-8", "replace").partition("  ")[2]
+            next((line for line in expected if line not in listed), b"").decode("utf-8", "replace").partition("  ")[2]
         )
         said = f"{SUMS} does not say what the files are"
         raise EvidenceError("export", f"{said}: {shown(other)}" if other else said)

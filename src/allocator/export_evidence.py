@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 from allocator.canonical import CanonicalError, parse_canonical
 from allocator.criterion import StudyError
 from allocator.errors import AllocatorError
-from allocator.evidence import is_file
 from allocator.export import (
     CERTIFICATE,
     CHECKPOINT,
@@ -29,21 +28,23 @@ from allocator.export import (
     parse_detail_line,
     parse_record_line,
 )
+from allocator.home import is_file
 from allocator.keys import KeyFolder
 from allocator.log import Detail
 from allocator.receipt import MAX_RECEIPT
+from allocator.seed import MAX_SEED
 from allocator.study import Study
 from allocator.text import shown
 from allocator.verdict import Evidence, Finding, Given, Row
 
 _MAX_SMALL = 1 << 24
-_MAX_SEALED = 1 << 31
+_LIMITS = {"sealed.json": 1 << 31, "registry.json": _MAX_SMALL, SEED: MAX_SEED}
 _NEEDED = (MANIFEST, STUDY, RECORDS)
 
 
 def is_export(path: Path) -> bool:
     """Whether a folder is meant as an export, and not as a home or an unpacked backup, which have folders."""
-    return not (path / "schedules").is_dir() and ((path / MANIFEST).exists() or (path / RECORDS).exists())
+    return (path / RECORDS).exists() or ((path / MANIFEST).exists() and not (path / "schedules").is_dir())
 
 
 @contextmanager
@@ -61,7 +62,7 @@ def read_export(path: Path, given_heads: tuple[bytes, ...] = (), **given: Any) -
     withheld = not is_file(path / DETAILS)
     count = reader.count_records()
     details_end = 0 if withheld else reader.check_details(count)
-    sealed, registry, seed = (reader.content(name, _MAX_SEALED) for name in ("sealed.json", "registry.json", SEED))
+    sealed, registry, seed = (reader.content(name, limit) for name, limit in _LIMITS.items())
     yield Evidence(
         study=study,
         rows=_rows(path, details_end),
@@ -69,7 +70,7 @@ def read_export(path: Path, given_heads: tuple[bytes, ...] = (), **given: Any) -
         registry=registry,
         local_head=head,
         given_heads=given_heads,
-        seed=seed,
+        seeds=(seed,) if seed is not None else (),
         own_checkpoints=reader.own(lambda name: name == CHECKPOINT),
         own_receipts=reader.own(lambda name: name.startswith(RECEIPT_PREFIX)),
         export=Export(
@@ -161,6 +162,13 @@ class _Reader:
 
     def check_details(self, records: int) -> int:
         """Check 20: each line is a detail, of a record, in order; returns how many bytes of the file are so."""
+        try:
+            return self._good_details(records)
+        except OSError as error:
+            self._found("20 details", f"{DETAILS} cannot be read: {error.strerror}")
+            return 0
+
+    def _good_details(self, records: int) -> int:
         before, good = (-1, b""), 0
         with (self._path / DETAILS).open("rb") as stream:
             for line in _lines(stream):

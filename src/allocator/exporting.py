@@ -19,21 +19,21 @@ from allocator.export import (
     MANIFEST,
     RECEIPT_PREFIX,
     RECORDS,
+    SEALED,
     STUDY,
     SUMS,
     File,
     Manifest,
     detail_line,
-    is_name,
     record_line,
     sums,
 )
-from allocator.home import StudyPlace, sync_folder
+from allocator.home import StudyPlace, is_file, sync_folder
 from allocator.keys import head_line
 from allocator.log import Record
 from allocator.merkle import Tree
 from allocator.publishing import PublishingService
-from allocator.receipt import SUFFIX
+from allocator.receipt import file_name
 from allocator.text import shown
 from allocator.trail import csv_lines, json_lines, trail_row
 from allocator.writer import Actor
@@ -87,19 +87,22 @@ def export_study(service: PublishingService, actor: Actor, target: Path, scope: 
     check_target(service.place, target)
     service.check_may(actor, "exported")
     try:
-        service.keep_receipts()
+        service.finish_opening()
+        service.signed_head(1, service.first_hash())  # the log's key is asked for before anything is recorded
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staging:
             folder = Path(staging) / "export"
-            folder.mkdir()
+            folder.mkdir(mode=0o755 if scope == "evidence" else 0o700)  # private details are for their owner only
             with service.exporting(actor, scope) as record:  # nobody else writes: all files are of one moment
-                _copy_files(service.place, folder, scope)
+                _copy_files(service.place, folder, scope, opened=service.history.state == "opened")
             _write_records(service, folder, record, scope)
             manifest = _write_manifest(service, actor, folder, record, scope)
             folder.rename(target)
         sync_folder(target.parent)
     except OSError as error:
         raise StorageError(
-            "cannot-write", f"{shown(str(target))}: {error.strerror}", "There is no export. Try another place."
+            "cannot-write",
+            f"{shown(str(error.filename or target))}: {error.strerror}",
+            "There is no export. Try another place.",
         ) from error
     return Exported(manifest=manifest, record=record)
 
@@ -111,7 +114,7 @@ def check_target(place: StudyPlace, target: Path) -> None:
     if not target.parent.is_dir():
         raise InputError("no-folder", f"{shown(str(target.parent))} is no folder", "Make it first.")
     parent = target.parent.resolve()
-    if any(parent.is_relative_to(own.resolve()) for own in (place.schedules, place.keys)):
+    if any(parent.is_relative_to(own.resolve().parent) for own in (place.schedules, place.keys)):
         raise InputError("inside-home", "an export has no place inside the study's own folders", "Give another folder.")
 
 
@@ -129,20 +132,22 @@ def verifier_files() -> dict[str, Path]:
     }
 
 
-def _copy_files(place: StudyPlace, folder: Path, scope: str) -> None:
+def _copy_files(place: StudyPlace, folder: Path, scope: str, *, opened: bool) -> None:
     """What lies in the home as files; a log that others write is copied whole while nobody does."""
-    files = [place.study_file, place.registry_file, place.sealed_file, place.seed_file]
-    for source in (*files, *([place.log_file] if scope == "inspection" else [])):
-        if source.is_file():
+    files = [place.study_file, place.registry_file, place.sealed_file]
+    files += [place.seed_file] if opened else []
+    files += [place.log_file] if scope == "inspection" else []
+    for source in files:
+        if is_file(source):
             shutil.copyfile(source, folder / source.name)
-    for receipt in sorted(place.receipts.glob(f"*{SUFFIX}")) if place.receipts.is_dir() else ():
-        if is_name(RECEIPT_PREFIX + receipt.name) and receipt.is_file():
-            shutil.copyfile(receipt, folder / (RECEIPT_PREFIX + receipt.name))
 
 
 def _write_records(service: PublishingService, folder: Path, exported: Record, scope: str) -> None:
     """Records, private details and the readable trail, up to the record of the export itself."""
     _write(folder / RECORDS, map(record_line, _records(service, exported)))
+    if is_file(folder / SEALED):  # receipts are made from the log, never taken from a folder
+        for receipt in service.all_receipts(exported.seq):
+            (folder / (RECEIPT_PREFIX + file_name(receipt.record))).write_bytes(receipt.to_bytes())
     if scope == "inspection":
         _write(folder / DETAILS, _detail_lines(service, exported))
     as_csv = csv_lines(_trail(service, exported, scope), whole=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class StudyPlace:
         """The seed, once the list is opened."""
         return self.schedules / "seed.json"
 
+    @property
+    def next_seed_file(self) -> Path:
+        """The seed until its record is durable (docs/spec.md §15.5)."""
+        return self.schedules / "seed.json.next"
+
     def share_file(self, person: str) -> Path:
         """The share of the seed that this person gave, until the list is opened."""
         return self.schedules / f"share-{person}.json"
@@ -72,6 +78,14 @@ class StudyPlace:
             refuse_symlink(path)
         for path in (self.study_file, self.sealed_file, self.log_file):
             refuse_symlink(path)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there, and no symbolic link, pipe or folder."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def refuse_symlink(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from allocator.home import is_passing, write_durably
 
 FORMAT = "allocator-key/1"
 LOCK_SECONDS = 10.0
+_HEAD = re.compile(rb"\s*([0-9]{1,10})\s+([0-9a-f]{64})\s*")
 _HEAD_BYTES = 80  # 10 digits, a space, 64 hexadecimal digits, spaces, a newline: one overwrite in one sector
 
 
@@ -140,7 +142,7 @@ class KeyFolder:
                 f"the passphrase does not open the key of {person}",
                 "Try again; after several failures each try waits a little longer. Nothing is ever locked.",
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CredentialError(
                 "key-file", f"the key file of {person} is damaged", "Restore keys/ from a backup."
             ) from error
@@ -176,12 +178,8 @@ class KeyFolder:
             return None
         except OSError as error:
             raise StorageError("unavailable", f"the local head cannot be read: {error.strerror}") from error
-        try:
-            seq, digest = text.decode("ascii").split()
-            if len(bytes.fromhex(digest)) == 32:
-                return int(seq), bytes.fromhex(digest)
-        except ValueError:
-            pass
+        if match := _HEAD.fullmatch(text):
+            return int(match[1]), bytes.fromhex(match[2].decode("ascii"))
         raise EvidenceError("head-damaged", "keys/<study>/head is no head", "Restore it; do not delete it to go on.")
 
     def write_head(self, seq: int, digest: bytes) -> None:

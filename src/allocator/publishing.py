@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +18,13 @@ from allocator import allocation, sealing
 from allocator.canonical import format_time
 from allocator.checkpoint import Checkpoint, consistency_text, origin_of, sign_checkpoint, verifier_key
 from allocator.continuity import ContinuityService, SharePaper
-from allocator.errors import CredentialError, EvidenceError, InputError, Refused
+from allocator.errors import AllocatorError, CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.export import certificate_bytes
-from allocator.home import write_durably
+from allocator.home import is_file, sync_folder, write_durably
 from allocator.log import ALLOCATION_KINDS, Record
-from allocator.merkle import WholeTree, consistency_proof, inclusion_proof, root
+from allocator.merkle import Tree, WholeTree, consistency_proof, root
 from allocator.receipt import Receipt, arm_words, file_name, parse_receipt
+from allocator.recovery import original_record
 from allocator.seed import Seed, check_opening
 from allocator.session import require_text
 from allocator.study import stratum_label
@@ -71,6 +72,9 @@ class PublishingService(ContinuityService):
             EvidenceError: it is not: the older one is of another log, or this log lost or changed records.
         """
         newer = self.checkpoint(size)
+        if size is not None and older.size > size:
+            said = f"there is no proof from {older.size} records to {size}"
+            raise InputError("size", said, "Give a --size from the older one on, or none.")
         leaves = self.history.hashes(newer.size)
         if older.origin != newer.origin or older.size > newer.size or root(leaves[: older.size]) != older.root:
             raise EvidenceError(
@@ -98,6 +102,10 @@ class PublishingService(ContinuityService):
             self._log_key = public, key
         return self._log_key[1]
 
+    def first_hash(self) -> bytes:
+        """Hash of record 0."""
+        return self._opening().hash
+
     def _opening(self) -> Record:
         if (opening := self.history.opening) is None:
             raise EvidenceError("empty-log", "the log is empty: its records are gone", "Restore it from a backup.")
@@ -114,12 +122,27 @@ class PublishingService(ContinuityService):
 
         Its checkpoint ends with its own record, so whoever has just written that record has the proof at hand.
         """
-        size = record.seq + 1
-        if self.history.tree.size == size:
-            proof, head = self.history.last_path, self.history.tree.root()
-        else:
-            leaves = self.history.hashes(size)
-            proof, head = inclusion_proof(leaves, record.seq), root(leaves)
+        tree, proof = self.history.tree, self.history.last_path
+        if tree.size != record.seq + 1:
+            tree = Tree()
+            for leaf in self.history.hashes(record.seq):
+                tree.append(leaf)
+            proof = tree.next_path()
+            tree.append(record.hash)
+        return self._receipt(record, proof, tree.root())
+
+    def all_receipts(self, until: int) -> Iterator[Receipt]:
+        """The receipt of each allocation up to a record, in one pass over the log."""
+        tree = Tree()
+        for record in self.history.store.records():
+            if record.seq > until:
+                return
+            proof = tree.next_path()
+            tree.append(record.hash)
+            if record.kind in ALLOCATION_KINDS:
+                yield self._receipt(record, proof, tree.root())
+
+    def _receipt(self, record: Record, proof: Sequence[bytes], head: bytes) -> Receipt:
         fields, opening = record.fields, self._opening()
         person, sealed = self.history.person(fields["person"]), self._required_sealed()
         if person is None:
@@ -136,7 +159,7 @@ class PublishingService(ContinuityService):
             arm=arm_words(self.study.arms[fields["arm"]]),
             copy=None,
             proof=tuple(proof),
-            checkpoint=self._signed_by(opening, size, head),
+            checkpoint=self._signed_by(opening, record.seq + 1, head),
         )
 
     def _tree_of(self, sealed: sealing.SealedSchedule) -> WholeTree:
@@ -147,24 +170,19 @@ class PublishingService(ContinuityService):
     def keep_receipt(self, record: Record) -> Path:
         """Write the receipt of an allocation beside the log, once; not synced, for it can be made again.
 
-        One that a crash left half written is made again.
+        One that a crash left half written, or that is of another record, is made again.
 
         Raises:
             OSError, AllocatorError: it could not be made or written; the allocation stands.
         """
         path = self.place.receipts / file_name(record)
-        if not _is_receipt(path):
+        if not _is_receipt_of(path, record):
             if not path.parent.is_dir():
                 path.parent.mkdir(exist_ok=True)
             unfinished = path.with_name(f".{path.name}.{os.getpid()}")
             unfinished.write_bytes(self.receipt(record).to_bytes())
             unfinished.replace(path)
         return path
-
-    def keep_receipts(self) -> None:
-        """Every allocation's receipt is there. EvidenceError when one cannot be made again."""
-        for record in self.history.store.records(ALLOCATION_KINDS):
-            self.keep_receipt(record)
 
     def copy_receipt(self, actor: Actor, participant: str) -> Receipt:
         """A participant's receipt made again, marked as a copy and recorded (A10)."""
@@ -198,6 +216,7 @@ class PublishingService(ContinuityService):
             EvidenceError: the list drawn again is not the sealed one; nothing is disclosed.
         """
         seeds: list[Seed] = []
+        written: list[Path] = []
 
         def build(_: datetime) -> Draft:
             newest = self.history.sealing
@@ -216,13 +235,15 @@ class PublishingService(ContinuityService):
             self._check_share(own, holders.index(actor.person), newest)
             if None in papers.values():
                 data = own.to_bytes()
-                write_durably(self.place.share_file(actor.person), data, mode=0o600)
+                written.append(self.place.share_file(actor.person))
+                write_durably(written[-1], data, mode=0o600)
                 fields = {"sealing": own.sealing, "share_digest": hashlib.sha256(data).hexdigest()}
                 return Draft(kind="share-given", fields=fields)
             shares = [own if person == actor.person else papers[person] for person in holders]
             seed = self._disclosed([share for share in shares if share is not None], newest)
             seeds.append(seed)
-            write_durably(self.place.seed_file, seed.to_bytes(), mode=0o644)
+            written.append(self.place.next_seed_file)
+            write_durably(written[-1], seed.to_bytes(), mode=0o600)
             digest = hashlib.sha256(seed.to_bytes()).hexdigest()
             return Draft(
                 kind="opened",
@@ -230,8 +251,28 @@ class PublishingService(ContinuityService):
             )
 
         self.check_may(actor, "opened")
-        record = self._writer.write(actor, "opened", build)
+        try:
+            record = self._writer.write(actor, "opened", build)
+        except StorageError as error:
+            if error.code != "unknown":  # then the record may stand, and the file with it
+                _remove(written)
+            raise
+        except AllocatorError:
+            _remove(written)
+            raise
+        self.finish_opening()
         return record, seeds[-1] if seeds else None
+
+    def finish_opening(self) -> None:
+        """Give the waiting seed its name, when it is the one whose digest is in the log (docs/spec.md §15.5)."""
+        opened = self.history.store.newest(("opened",))
+        waiting = self.place.next_seed_file
+        if opened is None or not is_file(waiting):
+            return
+        if hashlib.sha256(waiting.read_bytes()).hexdigest() == opened.fields["seed_digest"]:
+            waiting.chmod(0o644)
+            waiting.replace(self.place.seed_file)
+            sync_folder(self.place.schedules)
 
     def _given_share(self, person: str, newest: Record) -> SharePaper | None:
         """The share that another holder gave, held to their record; None when they have given none."""
@@ -304,8 +345,20 @@ class PublishingService(ContinuityService):
         )
 
 
-def _is_receipt(path: Path) -> bool:
+def _is_receipt_of(path: Path, record: Record) -> bool:
+    """Whether a regular file is there that holds this record; a pipe is not waited for, another receipt not kept."""
     try:
-        return path.exists() and bool(parse_receipt(path.read_bytes()))
+        return is_file(path) and parse_receipt(path.read_bytes()).made.hash == _made(record)
     except (OSError, EvidenceError):
         return False
+
+
+def _made(record: Record) -> bytes:
+    """Hash of the record by which an allocation was made: the lost one where it was entered from its receipt."""
+    return original_record(record.fields["original"]).hash if "original" in record.fields else record.hash
+
+
+def _remove(files: Sequence[Path]) -> None:
+    """What was written for a record that was not: no share and no seed stays behind."""
+    for file in files:
+        file.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -17,7 +17,7 @@ from pathlib import Path
 from allocator.backup import Manifest, unpack
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.evidence import read_evidence
-from allocator.home import StudyPlace, refuse_symlink, sync_folder
+from allocator.home import StudyPlace, is_file, refuse_symlink, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.service import AllocationService
@@ -82,6 +82,7 @@ def restore(
         place.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         with KeyFolder(place.keys).lock():
             _clear_killed_restores(home, staged_home)
+            _copy_disclosed(place, staged)
             kept = _keep_newer_log(place, staged)
             if (verdict := _judge(staged)).findings:
                 raise EvidenceError(
@@ -139,23 +140,22 @@ def _keep_newer_log(place: StudyPlace, staged: StudyPlace) -> bool:
     shutil.copyfile(place.log_file, staged.log_file)
     if journal.exists():
         shutil.copyfile(journal, staged.log_file.with_name(journal.name))
-    disclosed = list(_copy_disclosed(place, staged))
     ours = _judge(staged)
     if not ours.findings and ours.records >= theirs.records:
         of_backup.unlink()
         return True
-    for left in (staged.log_file, staged.log_file.with_name(journal.name), *disclosed):
+    for left in (staged.log_file, staged.log_file.with_name(journal.name)):
         left.unlink(missing_ok=True)
     of_backup.rename(staged.log_file)
     return False
 
 
-def _copy_disclosed(place: StudyPlace, staged: StudyPlace) -> Iterator[Path]:
-    """What an opening after the backup disclosed goes with the log that tells of it: seed.json, and shares given."""
-    for own in (place.seed_file, *sorted(place.schedules.glob("share-*.json"))):
+def _copy_disclosed(place: StudyPlace, staged: StudyPlace) -> None:
+    """What was disclosed since the backup stays disclosed: seed.json and shares given are never put back in time."""
+    for own in (place.seed_file, place.next_seed_file, *sorted(place.schedules.glob("share-*.json"))):
         target = staged.schedules / own.name
-        if own.is_file() and not own.is_symlink() and not target.exists():
-            yield Path(shutil.copyfile(own, target))
+        if is_file(own) and not target.exists():
+            shutil.copyfile(own, target)
 
 
 def _copy_keys(place: StudyPlace, staged: StudyPlace) -> None:

@@ -160,7 +160,7 @@ class SealedSchedule:
                 shares=tuple(_envelope(item) for item in plain["shares"]),
                 keys=_envelope(plain["keys"]),
             )
-        except (CanonicalError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (CanonicalError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise EvidenceError(
                 "sealed-file",
                 f"sealed.json is not a sealed schedule: {error}",
@@ -304,7 +304,9 @@ def _sealed_stratum(item: dict[str, Any]) -> SealedStratum:
         raise CanonicalError(f"fields {sorted(item)} in a stratum")
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise CanonicalError("entries are no list of texts")
-    return SealedStratum(stratum=item["stratum"], label=stratum_label(item["stratum"]), entries=tuple(entries))
+    label = stratum_label(item["stratum"])
+    prefixed(label.encode("utf-8"))  # OverflowError for a label longer than any leaf takes (docs/spec.md §1.1)
+    return SealedStratum(stratum=item["stratum"], label=label, entries=tuple(entries))
 
 
 def _envelope(item: dict[str, Any]) -> Envelope:

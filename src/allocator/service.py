@@ -90,6 +90,7 @@ class AllocationService(PublishingService):
 
         def build(now: datetime) -> Draft:
             allocation.check_state("confirmed", self.history.state)
+            self.check_undisclosed()
             chosen = allocation.stratum_of(dict(stratum), self.study.strata)
             self.history.check_unallocated(participant)
             attempt = self._attempt(participant, rescreen=rescreen, correcting=correcting, reason=bool(reason))
@@ -266,6 +267,7 @@ class AllocationService(PublishingService):
 
     def _allocate(self, actor: Actor, participant: str, now: datetime) -> Draft:
         confirmed = self._check_request(actor, participant, now)
+        self.check_undisclosed()
         if "answers" not in self.history.details(confirmed):
             raise EvidenceError(
                 "answers-missing",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Any, Self
 
 from allocator import sealing
 from allocator.allocation import CLOCK_TOLERANCE
-from allocator.criterion import StudyError
+from allocator.canonical import CanonicalError, parse_strict
 from allocator.envelope import context, open_sealed
 from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.history import History
-from allocator.home import StudyPlace, inside_git, is_passing, sync_folder
+from allocator.home import StudyPlace, inside_git, is_file, is_passing, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.person import Person, Role
 from allocator.sqlite_store import SqliteStore
-from allocator.study import Study
+from allocator.study import MAX_FILE, Study, toml_tables
 from allocator.text import is_identifier, shown, text_fault
 from allocator.writer import Actor, Draft, RecordWriter
 
@@ -242,6 +241,24 @@ class StudySession:
             return "none", None
         return "known", {"seq": seq, "hash": digest.hex()}
 
+    def check_undisclosed(self) -> None:
+        """Nothing is allocated from a list of which a share was given: a restore may have undone the close (U05).
+
+        Raises:
+            Refused: seed.json, or a share given, of this list lies in the home.
+        """
+        newest = self.history.sealing
+        if self.history.state == "opened":
+            return  # an opened study is refused as what it is
+        committed = set(newest.fields["seed_commitments"]) if newest else set()
+        for file in (self.place.seed_file, *self.place.schedules.glob("share-*.json")):
+            if is_file(file) and committed & _commitments(file):
+                raise Refused(
+                    "disclosed",
+                    f"{file.name} discloses the seed of this list, or a share of it: nothing more is allocated from it",
+                    "The sponsor closes the study (allocator close), and says what happened.",
+                )
+
     # ---- the sealed schedule ----------------------------------------------------------------------------------
 
     def _sealed(self) -> sealing.SealedSchedule | None:
@@ -282,11 +299,22 @@ class StudySession:
         return self._opened_grants[envelope]
 
 
+def _commitments(file: Path) -> set[str]:
+    """Commitments to the shares of the seed that a file holds; none when it holds no share."""
+    try:
+        plain = parse_strict(file.read_bytes(), limit=1 << 20)
+        shares = [*plain.get("shares", ()), plain.get("share", "")]
+        return {sealing.seed_commitment(bytes.fromhex(share)).hex() for share in shares if share}
+    except (OSError, CanonicalError, ValueError, TypeError):
+        return set()
+
+
 def read_study_copy(place: StudyPlace) -> Study:
     """The study from the home's own copy; EvidenceError when it is no study any more."""
     try:
-        return Study.from_tables(tomllib.loads(place.study_file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, StudyError) as error:
+        with place.study_file.open("rb") as stream:
+            return Study.from_tables(toml_tables(stream.read(MAX_FILE + 1)))
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, OSError) and is_passing(error):
             raise StorageError(
                 "unavailable", f"study.toml cannot be read: {error.strerror}", "Nothing was written. Ask again."

@@ -83,7 +83,13 @@ class SetupService(StudySession):
     def change_state(self, actor: Actor, kind: str, reason: str) -> Record:
         """Pause, resume or close: kind ``paused``, ``resumed`` or ``closed``."""
         draft = Draft(kind=kind, details=reason_detail(reason))
-        return self._writer.write(actor, kind, lambda _: draft)
+
+        def build(_: datetime) -> Draft:
+            if kind == "resumed":
+                self.check_undisclosed()
+            return draft
+
+        return self._writer.write(actor, kind, build)
 
     # ---- one's own keys ---------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -42,6 +43,26 @@ MAX_STRATA = 10_000
 MAX_REPEATS = 6  # in the pattern of participant ids
 _CLASS = re.compile(r"\\.|\[\^?\]?[^\]]*\]")  # what stands for one character: an escape, a class
 _REPEAT = re.compile(r"(?<!\()(?:[*+?]|\{[0-9]*,[0-9]*\})[?+]?")  # of no fixed count; not the mark of a (?: group
+# bounds of a file in TOML: nested tables and the places of tables are found in the square of their number
+MAX_FILE = 1 << 20  # bytes
+MAX_LINE = 2_000  # characters; the longest text of a study has 1000
+MAX_TABLES = 1_000
+_NESTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*"|'[^'\n]*')[ \t]*+\.[ \t]*+){16}""")
+
+
+def toml_tables(data: bytes) -> dict[str, Any]:
+    """The tables of a study.toml or design.toml. ValueError or RecursionError where there are none."""
+    if len(data) > MAX_FILE:
+        raise ValueError(f"more than {MAX_FILE} bytes")
+    text = data.decode("utf-8")
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        if len(line) > MAX_LINE or _NESTED.search(line):
+            said = f"more than {MAX_LINE} characters in one line" if len(line) > MAX_LINE else "nested too deeply"
+            raise ValueError(f"{said} (at line {number}, column 1)")
+    if sum(line.lstrip().startswith("[") for line in lines) > MAX_TABLES:
+        raise ValueError(f"more than {MAX_TABLES} tables")
+    return tomllib.loads(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ reveal never does.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Callable
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from parse_errors import toml_source_map
@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from allocator.criterion import Criterion, StudyError
 from allocator.design import RandomizationDesign
 from allocator.errors import FileProblems, Problem
-from allocator.study import HEAD_CHECKS, Arm, Factor, Question, Study
+from allocator.study import HEAD_CHECKS, MAX_FILE, Arm, Factor, Question, Study, toml_tables
 from allocator.text import shown
 
-MAX_FILE = 1 << 20  # 1 MiB
+MAX_PROBLEMS = 20  # listed at once: to find the line of one takes the whole file
 MAX_DEPTH = 16
 
 Strings = list[str]
@@ -108,8 +108,9 @@ def read_study(name: str, data: bytes) -> Study:
         FileProblems: every error of the file, with line, column, field and, for an unknown key, the nearest.
     """
     text, tables = _parse_toml(name, data)
-    problems = _shape_problems(name, text, tables, _StudyFile)
-    problems += _rule_problems(name, text, tables, {_table_of(p.field) for p in problems})
+    errors = _shape_errors(tables, _StudyFile)
+    problems = _shape_problems(name, text, errors, _StudyFile)
+    problems += _rule_problems(name, text, tables, {_table_of(_path_of(item)) for item in errors})
     if problems:
         raise FileProblems("study-file", problems)
     return Study.from_tables(tables)
@@ -118,12 +119,12 @@ def read_study(name: str, data: bytes) -> Study:
 def read_design(name: str, data: bytes) -> RandomizationDesign:
     """Parse the bytes of a design.toml. Raises FileProblems with every error of the file."""
     text, tables = _parse_toml(name, data)
-    problems = _shape_problems(name, text, tables, _DesignFile)
+    problems = _shape_problems(name, text, _shape_errors(tables, _DesignFile), _DesignFile)
     if problems:
         raise FileProblems("design-file", problems)
     ratio, sizes = tuple(tables["ratio"].items()), tuple(tables["block_sizes"])
     faults = RandomizationDesign.faults(tables["method"], sizes, tables["length"], ratio)
-    if problems := [_problem(name, text, fault.field, str(fault)) for fault in faults]:
+    if problems := [_problem(name, text, fault.field, str(fault)) for fault in islice(faults, MAX_PROBLEMS)]:
         raise FileProblems("design-file", problems)
     return RandomizationDesign.from_tables(tables)
 
@@ -137,7 +138,7 @@ def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:
         line = data[: error.start].count(b"\n") + 1
         raise FileProblems("not-utf8", [_bare(name, f"byte {error.start} is not UTF-8", line=line)]) from error
     try:
-        tables = tomllib.loads(text)
+        tables = toml_tables(data)
         _check_depth(name, tables)
         return text, tables
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, or an integer of too many digits
@@ -160,12 +161,21 @@ def _check_depth(name: str, tables: dict[str, Any]) -> None:
     raise FileProblems("not-toml", [_bare(name, "tables are nested too deeply")])
 
 
-def _shape_problems(name: str, text: str, tables: dict[str, Any], model: type[BaseModel]) -> list[Problem]:
+def _shape_errors(tables: dict[str, Any], model: type[BaseModel]) -> list[Any]:
     try:
         model.model_validate(tables)
     except ValidationError as error:
-        return _merged(_shape_problem(name, text, item, model) for item in error.errors())
+        return error.errors()
     return []
+
+
+def _shape_problems(name: str, text: str, errors: list[Any], model: type[BaseModel]) -> list[Problem]:
+    return _merged(_shape_problem(name, text, item, model) for item in errors[:MAX_PROBLEMS])
+
+
+def _path_of(item: Any) -> str:
+    """Where an error stands, without the branches of a union."""
+    return ".".join(str(part) for part in item["loc"] if part not in ("str", "list[str]"))
 
 
 def _merged(problems: Any) -> list[Problem]:
@@ -182,7 +192,7 @@ def _shape_problem(name: str, text: str, item: Any, model: type[BaseModel]) -> P
         message = "is missing"
     elif len(path) < len(item["loc"]):
         message = "a string, or a list of strings, was expected"
-    return _problem(name, text, ".".join(str(part) for part in path), message)
+    return _problem(name, text, _path_of(item), message)
 
 
 def _known_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
@@ -221,7 +231,7 @@ def _rule_problems(name: str, text: str, tables: dict[str, Any], misshapen: set[
     }
     for key, build in builders.items():
         for index, table in enumerate(tables.get(key, ()) if key not in misshapen else ()):
-            if f"{key}.{index}" in misshapen:
+            if f"{key}.{index}" in misshapen or len(problems) >= MAX_PROBLEMS:
                 continue
             try:
                 build(table)

@@ -111,7 +111,18 @@ class _Row(NamedTuple):
         if self.is_text:
             flat = cells(own)
             own = {name: csv_cell(flat.get(name)) for name in {**self.content, **own}}
-        return next((name for name in {**own, **self.content} if own.get(name) != self.content.get(name)), "")
+        return next((name for name in {**own, **self.content} if not _same(own, self.content, name)), "")
+
+
+def _same(own: Mapping[str, Any], given: Mapping[str, Any], name: str) -> bool:
+    """Whether a column says the same: true is not 1, and 1.0 is neither."""
+    return (name in own) == (name in given) and json.dumps(own.get(name)) == json.dumps(given.get(name))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a key stands twice in one row")
+    return dict(pairs)
 
 
 class Trails:
@@ -156,9 +167,9 @@ def _parse(trail: Given) -> Iterator[_Row]:
     try:
         text = trail.data.decode("utf-8")
         if text.lstrip()[:1] == "[":
-            rows = json.loads(text)
-            if not all(isinstance(row, dict) for row in rows):
-                raise ValueError("a row is no object")
+            rows = json.loads(text, object_pairs_hook=_once)
+            if not rows or not all(isinstance(row, dict) for row in rows):
+                raise ValueError("it has no row, or one that is no object")
             return iter([_Row(trail.name, row, is_text=False) for row in rows])
         csv.field_size_limit(MAX_BODY << 1)  # a cell may hold a whole body
         lines = csv.reader((f"{line}\n" for line in text.split("\n")), strict=True)
@@ -166,6 +177,8 @@ def _parse(trail: Given) -> Iterator[_Row]:
         if names not in (csv_columns(whole=True), csv_columns(whole=False)):
             raise ValueError("its first line does not name the columns of a trail, in their order")
         rows = [row for row in lines if row]
+        if not rows:
+            raise ValueError("it has no row")
         if any(len(row) != len(names) for row in rows):
             raise ValueError("a row has more or fewer cells than the first one")
         return iter([_Row(trail.name, dict(zip(names, row, strict=True)), is_text=True) for row in rows])

@@ -81,7 +81,7 @@ class Evidence:
         given_roots: root of the list as deposited elsewhere; it anchors the list, not the log.
         given_checkpoints, given_receipts, given_trails: files kept elsewhere.
         own_checkpoints, own_receipts: those that an export carries itself; they anchor nothing.
-        seed: bytes of seed.json, or None.
+        seeds: bytes of seed.json (and of seed.json.next, left by a crash).
         export: the files of an export, None for a home.
         withheld: the private details are not there, as in an export without them.
         row_count: how many rows there are to read.
@@ -102,7 +102,7 @@ class Evidence:
     given_trails: tuple[Given, ...] = ()
     own_checkpoints: tuple[Given, ...] = ()
     own_receipts: tuple[Given, ...] = ()
-    seed: bytes | None = None
+    seeds: tuple[bytes, ...] = ()
     export: Export | None = None
     withheld: bool = False
     row_count: int = 0

@@ -27,7 +27,7 @@ from allocator.anchors import Anchors
 from allocator.errors import AllocatorError, EvidenceError
 from allocator.export import FILE_CHECKS, LOG_CHECKS, Carried, Export, Manifest
 from allocator.history import History
-from allocator.log import SEALING_KINDS
+from allocator.log import ALLOCATION_KINDS, SEALING_KINDS
 from allocator.memory_store import MemoryStore
 from allocator.receipt import check_receipt, parse_receipt
 from allocator.replay import Replay, Submit
@@ -76,7 +76,10 @@ def verify(evidence: Evidence, *, submit: Submit | None = None, store: Store | N
 
 
 def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[bytes, ...] = ()) -> Verdict:
-    """One receipt by itself (docs/spec.md §17.2): that it is of one piece; which log it is of, only a head can say.
+    """One receipt by itself (docs/spec.md §17.2): that it is of one piece, and the one whose own hash was kept.
+
+    `first`, `prev`, root, keys and the arm's words are stated by a receipt, not proved: anybody can write them beside
+    keys of their own. So only the hash of the allocation's own record anchors it; the others are compared.
 
     Args:
         given: the receipt.
@@ -87,10 +90,13 @@ def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[byt
     try:
         receipt = parse_receipt(given.data)
         fields, checkpoint = receipt.record.fields, receipt.checkpoint
+        if receipt.record.kind not in ALLOCATION_KINDS:
+            check_receipt(receipt)  # which says so: such a record has none of what follows
         facts = {
+            "mode": fields["mode"],
             "participant": fields["participant"],
             "number": fields["number"],
-            "arm": f"{receipt.arm['code']} ({receipt.arm['label']})",
+            "arm": f"{fields['arm']}, counted from 0; called here {receipt.arm['code']} ({receipt.arm['label']})",
             "time": receipt.made.fields["time"],
             "person": fields["person"],
             "record": receipt.record.seq,
@@ -112,7 +118,7 @@ def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[byt
             verdict="broken", records=0, followed=0, head=b"", root=facts.get("root"), findings=(finding,), facts=facts
         )
     return Verdict(
-        verdict="intact" if heads or roots else "intact-unanchored",
+        verdict="intact" if {receipt.record.hash, receipt.made.hash} & set(heads) else "intact-unanchored",
         records=receipt.checkpoint.size,
         followed=0,
         head=receipt.record.hash,
@@ -145,23 +151,24 @@ def _opening(evidence: Evidence, study: Study, store: Store) -> Iterator[Finding
     if opened is None:
         return
     try:
-        if evidence.seed is None:
-            raise EvidenceError("seed", "seed.json is not there, although the list was opened")
-        _check_opened(evidence.seed, opened.fields["seed_digest"], evidence.sealed_files, study, store)
+        _check_opened(evidence, opened.fields["seed_digest"], study, store)
     except AllocatorError as error:
         yield Finding.of("25 opening", error)
     except Exception as error:  # whatever a hostile seed holds, the verifier reports it
         yield Finding(check="25 opening", message=f"the seed cannot be judged: {type(error).__name__} {error}")
 
 
-def _check_opened(data: bytes, digest: str, sealed_files: tuple[bytes, ...], study: Study, store: Store) -> None:
-    newest, found = store.newest(SEALING_KINDS), hashlib.sha256(data).hexdigest()
-    if found != digest:
+def _check_opened(evidence: Evidence, digest: str, study: Study, store: Store) -> None:
+    found = {hashlib.sha256(data).hexdigest(): data for data in evidence.seeds}
+    if not found:
+        raise EvidenceError("seed", "seed.json is not there, although the list was opened")
+    if digest not in found:
         said = "seed.json is not the file whose digest is in the log"
-        raise EvidenceError("seed", said, details={"expected": digest, "found": found})
+        raise EvidenceError("seed", said, details={"expected": digest, "found": next(iter(found))})
+    data, newest = found[digest], store.newest(SEALING_KINDS)
     if newest is None:
         raise EvidenceError("seed", "no list was sealed")
-    for sealed in sealed_files:
+    for sealed in evidence.sealed_files:
         if hashlib.sha256(sealed).hexdigest() == newest.fields["sealed_digest"]:
             check_opening(Seed.from_bytes(data), study, newest, SealedSchedule.from_bytes(sealed))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,7 @@ def moment_of(service: AllocationService, name: str, text: str | None) -> dateti
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=service.study.zone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InputError(name, f"{shown(text)!r} is no time", "Write 2026-11-20 or 2026-11-20T09:30+08:00.") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=service.study.zone)

@@ -235,10 +235,11 @@ class Story:
             "",
             "Each reveal also left a receipt in the pharmacy file: the signed record, its place in the log, and the "
             "opened entry with its path to the root that was fixed before the first participant. One alone needs "
-            "neither the log nor this home, only the hash of record 0 that was deposited at the activation:",
+            "neither the log nor this home, only the hash that was printed when the arm was shown:",
         )
         receipt = str(self._receipt("000004-P-004"))
-        self.told("", "verify", receipt, "--head", self.silently("", "status")["first_record"])
+        shown = self.silently("PHAR-1", "show", "P-004")
+        self.told("", "verify", receipt, "--head", shown["record"]["hash"])
         self.say("", "And a log is held to it, as to a head: one that lacks the record of a receipt is broken.")
         self.told("", "verify", "--receipt", receipt)
         return verdict

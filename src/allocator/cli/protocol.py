@@ -31,7 +31,8 @@ def check(call: Call, study_file: Path, design_file: Path | None, registry: Path
     """
     from allocator.home import read_input
     from allocator.protocol_check import check_protocol, parse_registry
-    from allocator.toml_files import MAX_FILE, read_design, read_study
+    from allocator.study import MAX_FILE
+    from allocator.toml_files import read_design, read_study
 
     study = read_study(study_file.name, read_input(study_file, limit=MAX_FILE))
     design = read_design(design_file.name, read_input(design_file, limit=MAX_FILE)) if design_file else None

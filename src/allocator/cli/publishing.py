@@ -235,8 +235,11 @@ def _older(file: Path) -> Checkpoint:
 
 
 def _check_new(file: Path | None) -> None:
+    """InputError, before anything is recorded, unless a file of this name can be made."""
     if file is not None and (file.exists() or file.is_symlink()):
         raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
+    if file is not None and not file.parent.is_dir():
+        raise InputError("no-folder", f"{shown(str(file.parent))} is no folder", "Make it first.")
 
 
 def _write(file: Path, data: bytes) -> None:

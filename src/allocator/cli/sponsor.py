@@ -28,7 +28,8 @@ def init(call: Call, study_file: Path, person_id: str, name: str, registry: Path
     from allocator.home import read_input
     from allocator.opening import Opening, open_study
     from allocator.protocol_check import check_protocol, parse_registry
-    from allocator.toml_files import MAX_FILE, read_study
+    from allocator.study import MAX_FILE
+    from allocator.toml_files import read_study
 
     study_bytes = read_input(study_file, limit=MAX_FILE)
     study = read_study(study_file.name, study_bytes)

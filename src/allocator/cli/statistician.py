@@ -17,7 +17,8 @@ from allocator.cli.call import Call, hex_32, pass_call, record_json
 def generate(call: Call, design_file: Path, reason: str, seeds: tuple[str, ...]) -> None:
     """Draw the seed, generate the list, seal it and commit to it. No arm is shown, to nobody."""
     from allocator.home import read_input
-    from allocator.toml_files import MAX_FILE, read_design
+    from allocator.study import MAX_FILE
+    from allocator.toml_files import read_design
 
     design = read_design(design_file.name, read_input(design_file, limit=MAX_FILE))
     wanted = "--seed takes 64 hexadecimal digits, twice: one for each share of the seed"

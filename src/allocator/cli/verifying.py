@@ -65,6 +65,9 @@ def verify(
     piles = {"given_receipts": receipts, "given_checkpoints": checkpoints, "given_trails": trails}
     given = {name: tuple(_given(files)) for name, files in piles.items()}
     if path is not None and path.is_file() and path.suffix == RECEIPT_SUFFIX:
+        if any(given.values()):
+            said = "a receipt by itself is held to --head and --root only"
+            raise InputError("alone", said, "Give a home or an export as PATH to hold receipts and checkpoints to.")
         verdict = verify_receipt(next(_given((path,))), given_heads, given_roots)
         call.show(verdict.as_json(), receipt_text(verdict, path.name))
         return _exit_code(verdict)
@@ -108,11 +111,11 @@ def _evidence_of(call: Call, path: Path | None) -> tuple[Callable[..., AbstractC
 
 def _given(paths: tuple[Path, ...]) -> Iterator[Given]:
     """Files given, and every receipt in a folder given."""
-    from allocator.home import read_input
+    from allocator.home import is_file, read_input
     from allocator.verdict import Given
 
     for path in paths:
-        files = sorted(path.glob(f"*{RECEIPT_SUFFIX}")) if path.is_dir() else [path]
+        files = sorted(f for f in path.glob(f"*{RECEIPT_SUFFIX}") if is_file(f)) if path.is_dir() else [path]
         if not files:
             raise InputError("no-receipts", f"{shown(str(path))} holds no file *{RECEIPT_SUFFIX}", "Is it the folder?")
         for file in files:
@@ -165,10 +168,11 @@ EXPORT_WORDS = (
 )
 COMPARED = "BROKEN: what is stored does not hold together, or is not what you gave from elsewhere."
 RECEIPT_WORDS = {
-    "intact": "OF ONE PIECE, and of the log whose head you gave.",
+    "intact": "OF ONE PIECE, and the one whose hash you gave. That the arm's words are the study's only the log or an "
+    "export shows (allocator verify --receipt FILE).",
     "intact-unanchored": "OF ONE PIECE: signed record, place in the log, and opened entry hold together. By itself a "
-    "receipt does not show which log it is of: compare `first record` or `root` with what was deposited when the study "
-    "was activated, or check it against the log (allocator verify --receipt FILE).",
+    "receipt does not show that it is genuine: anybody can make one with keys of their own. Give the hash that the "
+    "screen or the page of this allocation had (--head), or hold it to the log (allocator verify --receipt FILE).",
     "broken": "BROKEN: this receipt does not hold.",
 }
 
