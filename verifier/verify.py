@@ -1892,9 +1892,13 @@ class Receipt:
         if record.kind == "receipt-entered":
             original_of(record)
 
+    def own(self) -> set[bytes]:
+        """The hashes of the record it is of, and of that record's original: only these anchor it by itself (§11.3)."""
+        return {self.record.hash} | ({_original_hash(self.record)} if "original" in self.record.fields else set())
+
     def known(self) -> set[bytes]:
-        """The hashes of records that it knows: of record 0, of its own record, and of the one before."""
-        return {bytes.fromhex(self.first), self.record.hash, self.record.prev}
+        """The hashes of records that it states: its own, that of record 0, and that of the one before."""
+        return self.own() | {bytes.fromhex(self.first), self.record.prev}
 
     def _read_extra(self, data: bytes) -> None:
         plain = exactly(
@@ -2808,6 +2812,7 @@ def verify_receipt(data: bytes, given: Given) -> dict[str, Any]:
     """One receipt by itself (§17.2): the object of §11.3, and in `receipt` what it tells, where it could be read."""
     report = Report()
     told: dict[str, Any] | None = None
+    anchored = False
     with report.at(24):
         receipt = Receipt(data)
         report.records, report.head, report.root = receipt.record.seq + 1, receipt.record.hash.hex(), receipt.schedule
@@ -2816,8 +2821,8 @@ def verify_receipt(data: bytes, given: Given) -> dict[str, Any]:
             receipt.hold()
             need(set(given.heads) <= receipt.known(), "a head given is none that this receipt knows")
             need(set(given.roots) <= {bytes.fromhex(receipt.schedule)}, "the root given is not that of its list")
-    anchored = "intact" if given.heads or given.roots else "intact-unanchored"
-    report.verdict = "broken" if report.findings else anchored
+            anchored = bool(set(given.heads) & receipt.own())
+    report.verdict = "broken" if report.findings else "intact" if anchored else "intact-unanchored"
     return {**report.as_json(), "receipt": told}
 
 
@@ -2840,14 +2845,15 @@ def receipt_told(receipt: Receipt) -> dict[str, Any]:
 
 
 RECEIPT_SAID = {
-    "intact": "OF ONE PIECE, and of the log whose head you gave.",
+    "intact": "OF ONE PIECE, and the one whose hash you gave.",
     "intact-unanchored": "OF ONE PIECE: signed record, place in the log and commitment hold together.",
     "broken": "BROKEN: this is no receipt, or it was changed.",
 }
-NOT_SHOWN = """What it does not show by itself: which log it is of. Anybody can make such a file with keys of their own.
-Compare `first` or `list root` with what was deposited outside when the study was activated (--head takes the one,
---root the other), or check it against an export of the study: verify.py FOLDER --receipt FILE. Only that shows, too,
-that the arm's words are the study's and that a copy was recorded."""
+NOT_SHOWN = """What it does not show by itself: that it is genuine. Anybody can make such a file with keys of their own,
+with the true `first` and `list root` in it. Give the hash that the screen or the page of this allocation had (--head),
+or check it against an export of the study: verify.py FOLDER --receipt FILE."""
+WORDS_NOT_SHOWN = """That the arm's words are the study's, and that a copy was recorded, only an export shows:
+verify.py FOLDER --receipt FILE."""
 
 
 def receipt_lines(told: dict[str, Any]) -> Iterator[str]:
@@ -2869,7 +2875,7 @@ def receipt_lines(told: dict[str, Any]) -> Iterator[str]:
             yield f"  COPY         made {receipt['copy']['time']} by {shown(receipt['copy']['person'])}"
     yield from finding_lines(told)
     if told["verdict"] != "broken":
-        yield NOT_SHOWN
+        yield WORDS_NOT_SHOWN if told["verdict"] == "intact" else NOT_SHOWN
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:

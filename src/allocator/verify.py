@@ -96,7 +96,7 @@ def verify_receipt(given: Given, heads: tuple[bytes, ...] = (), roots: tuple[byt
             "mode": fields["mode"],
             "participant": fields["participant"],
             "number": fields["number"],
-            "arm": f"{fields['arm']}, counted from 0; called here {receipt.arm['code']} ({receipt.arm['label']})",
+            "arm": f"index {fields['arm']}, here called {receipt.arm['code']} ({receipt.arm['label']})",
             "time": receipt.made.fields["time"],
             "person": fields["person"],
             "record": receipt.record.seq,
