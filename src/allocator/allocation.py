@@ -50,22 +50,17 @@ def check_state(kind: str, state: str) -> None:
     allowed = ALLOWED_STATES.get(kind)
     if allowed is None or state in allowed:
         return
+    if kind in ("opened", "share-given") and state != "opened":
+        raise Refused(
+            "not-closed", f"the study is {state}: a list is opened after the close", "The sponsor closes it first."
+        )
     if state == "paused":
         raise Refused(
             "paused", "allocation is paused in this study", "Look-ups go on. Ask the sponsor when it resumes."
         )
     if state == "opened":
-        raise Refused(
-            "opened",
-            "the list is opened: nothing can be allocated any more"
-            if kind != "opened"
-            else "the list is opened already",
-            "Look-ups go on. `allocator verify` draws the list again each time.",
-        )
-    if kind in ("opened", "share-given"):
-        raise Refused(
-            "not-closed", f"the study is {state}: a list is opened after the close", "The sponsor closes it first."
-        )
+        said = "already" if kind == "opened" else "and nothing can be allocated any more"
+        raise Refused("opened", f"the list is opened {said}", "Look-ups go on; `allocator verify` draws it again.")
     if state == "closed":
         raise Refused("closed", "allocation is closed in this study", "Look-ups go on; nothing new is allocated.")
     if state == "recovering":
