@@ -29,9 +29,9 @@ from allocator.export import FILE_CHECKS, LOG_CHECKS, Carried, Export, Manifest
 from allocator.history import History
 from allocator.log import ALLOCATION_KINDS, SEALING_KINDS
 from allocator.memory_store import MemoryStore
+from allocator.packed_schedule import read_packed
 from allocator.receipt import check_receipt, parse_receipt
 from allocator.replay import Replay, Submit
-from allocator.sealing import SealedSchedule
 from allocator.seed import Seed, check_opening
 from allocator.store import Store
 from allocator.study import Study
@@ -170,7 +170,7 @@ def _check_opened(evidence: Evidence, digest: str, study: Study, store: Store) -
         raise EvidenceError("seed", "no list was sealed")
     for sealed in evidence.sealed_files:
         if hashlib.sha256(sealed).hexdigest() == newest.fields["sealed_digest"]:
-            check_opening(Seed.from_bytes(data), study, newest, SealedSchedule.from_bytes(sealed))
+            check_opening(Seed.from_bytes(data), study, newest, read_packed(sealed))
             return
     raise EvidenceError("seed", "the sealed schedule to hold the seed to is not there")
 

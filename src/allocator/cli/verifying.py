@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from allocator.verdict import Evidence, Finding, Given, Verdict
 
 PARALLEL_FROM = 4_000  # records; below it, starting processes costs more than it saves
-SCRATCH_FROM = 20_000  # records; fewer are kept in memory, which is faster
+SCRATCH_FROM = 2_000  # records; fewer are kept in memory
 _FILE = click.Path(path_type=Path)
 
 
@@ -74,7 +74,7 @@ def verify(
     evidence_of, what, name = _evidence_of(call, path)
     with evidence_of(given_heads, given_roots=given_roots, **given) as evidence:
         records, compared = evidence.row_count, evidence.is_anchored
-        if records >= SCRATCH_FROM and evidence.chain is not None:
+        if records >= PARALLEL_FROM and evidence.chain is not None:
             call.talk(_chain_text(evidence.chain, records))
         with _signature_processes(records, jobs) as submit, _store(records) as store:
             verdict = verify_evidence(evidence, submit=submit, store=store)
