@@ -5,7 +5,7 @@
         page.choose("#pick-files", [Path("a"), Path("b")])
         assert page.value("document.title") == "…"
 
-No driver is downloaded, no port is opened. Whatever the page asks of a network is kept in `Page.requests`.
+No driver is downloaded, no port is opened. What the page asks for is kept in `Page.requests`.
 """
 
 from __future__ import annotations
@@ -162,6 +162,11 @@ class Page:
         for step in ("dragEnter", "dragOver", "drop"):
             self.ask("Input.dispatchDragEvent", {"type": step, **spot, "data": data})
 
+    def fill(self, selector: str, text: str) -> None:
+        """Type into a field, and leave it."""
+        box = f"document.querySelector({json.dumps(selector)})"
+        self.value(f"{box}.value = {json.dumps(text)}; {box}.dispatchEvent(new Event('change', {{bubbles: true}}))")
+
     def picture(self, target: Path, *, whole: bool = True) -> Path:
         """A PNG of the page: all of it, or what the window shows."""
         shot = self.ask("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": whole})
@@ -175,8 +180,13 @@ class Page:
 
     @property
     def requests(self) -> list[str]:
-        """The addresses of all that this tab asked for so far, from disk or from a network."""
-        return [event["params"]["request"]["url"] for event in self._events("Network.requestWillBeSent")]
+        """The addresses of all that this tab asked for so far, from disk or a network; not what its policy blocked."""
+        asked = [event["params"] for event in self._events("Network.requestWillBeSent")]
+        sent = {params["requestId"]: params["request"]["url"] for params in asked}
+        for event in self._events("Network.loadingFailed"):
+            if event["params"].get("blockedReason") == "csp":
+                sent.pop(event["params"]["requestId"], None)
+        return list(sent.values())
 
     @property
     def complaints(self) -> list[str]:
