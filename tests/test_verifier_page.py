@@ -622,7 +622,7 @@ def test_any_byte_of_a_receipt_turns_its_verdict(told: Trial, verifier: Verifier
 
 
 def extra_of(receipt: bytes) -> dict[str, Any]:
-    """What a receipt says, but for what only an export can hold it to: the words of its arm, and the rest of `first`."""
+    """What a receipt says, but for what only an export can hold it to: its arm's words, the rest of `first`."""
     extra = json.loads(base64.b64decode(receipt.split(b"\n")[1].removeprefix(b"extra ")))
     return {**extra, "arm": None, "first": extra["first"][:16]}
 
