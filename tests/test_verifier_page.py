@@ -372,19 +372,26 @@ def test_it_refuses_the_encodings_on_which_libraries_disagree(verifier: Verifier
 
 ITEMS = st.one_of(
     st.sampled_from(
-        ["a", "B", "0", "-", r"\d", r"\w", r"\.", r"\-", ".", "[0-9]", "[^a]", "[a-cX-]", r"[\d_]", "[]x]"]
+        ["a", "B", "0", "-", r"\d", r"\w", r"\.", r"\x41", ".", "[0-9]", "[^a]", "[a-cX-]", r"[\d_]", "[]x]"]
     ),
     st.sampled_from(["(a|b)", "(?:ab|0)", "(a|b0|)", "((a)|-)", "(P-[0-9]{2})"]),
 )
+PLACES = [r"\b", r"\A", r"\Z", "^", "$"]
 REPEATS = st.sampled_from(["", "", "?", "*", "+", "{2}", "{1,3}", "{0,}", "{,2}", "*?", "+?", "{1,2}?"])
 
 
 @given(
-    st.lists(st.tuples(ITEMS, REPEATS), min_size=1, max_size=6), st.lists(st.text("aBb0-.P_X9", max_size=8), min_size=4)
+    before=st.sampled_from(["", "", *PLACES]),
+    parts=st.lists(st.tuples(ITEMS, REPEATS), min_size=1, max_size=6),
+    after=st.sampled_from(["", "", *PLACES]),
+    ids=st.lists(st.text("aABb0-.P_X9", max_size=8), min_size=4),
 )
 @settings(max_examples=150)
-def test_it_matches_participant_patterns_as_python_does(verifier: Verifier, parts: Any, ids: list[str]) -> None:
+def test_it_matches_participant_patterns_as_python_does(
+    verifier: Verifier, before: str, parts: Any, after: str, ids: list[str]
+) -> None:
     pattern = "".join(item + (repeat if item[0] != "(" or repeat in ("", "?") else "") for item, repeat in parts)
+    pattern = before + pattern + after
     found = verifier.call(
         "(source, ids) => { const p = readPattern(source); return ids.map((id) => patternMatches(p, id)); }",
         pattern,
