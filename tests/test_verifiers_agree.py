@@ -7,9 +7,7 @@ wrote past the service is put into an export by hand (`as_export`), so that the 
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -33,9 +31,11 @@ from test_attacks import COLLUSIONS
 from test_export import CHANGES, manifest_again, rewrite
 from test_export import told as told  # the fixture
 from test_person import SMALL_ORDER_Y, encodings
+from test_verifier_page import Verifier
+from test_verifier_page import verifier as verifier  # the fixture: the page's script in Node
 
 ROOT = Path(__file__).parent.parent
-PAGE, SCRIPT = ROOT / "verifier" / "index.html", ROOT / "verifier" / "verify.py"
+SCRIPT = ROOT / "verifier" / "verify.py"
 Said = tuple[str, list[tuple[str, int]]]  # verdict, (check, record or -1) of each finding, each once
 
 
@@ -51,43 +51,12 @@ def _loaded() -> Any:
 STRANGER = _loaded()
 
 
-class Page:
-    """The script of index.html in Node, asked one question after another."""
-
-    def __init__(self) -> None:
-        command = ["node", str(Path(__file__).with_name("page.js")), str(PAGE)]
-        self._node = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def ask(self, **question: Any) -> Any:
-        """Its answer; an error of the page fails the test."""
-        assert self._node.stdin and self._node.stdout
-        self._node.stdin.write(json.dumps(question) + "\n")
-        self._node.stdin.flush()
-        answer = json.loads(self._node.stdout.readline())
-        assert "answer" in answer, answer
-        return answer["answer"]
-
-    def close(self) -> None:
-        """End the process."""
-        self._node.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """The page, started once."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    page = Page()
-    yield page
-    page.close()
-
-
 def said(result: Mapping[str, Any]) -> Said:
     pairs = {(f["check"], -1 if f["seq"] is None else f["seq"]) for f in result["findings"]}
     return result["verdict"], sorted(pairs)
 
 
-def agreed(page: Page, folder: Path, heads: tuple[bytes, ...] = (), **piles: list[Path]) -> Said:
+def agreed(verifier: Verifier, folder: Path, heads: tuple[bytes, ...] = (), **piles: list[Path]) -> Said:
     """What all three say of an export; fails where they differ."""
     receipts, checkpoints = piles.get("receipts", []), piles.get("checkpoints", [])
     given = {
@@ -109,7 +78,7 @@ def agreed(page: Page, folder: Path, heads: tuple[bytes, ...] = (), **piles: lis
         "receipts": [str(path) for path in receipts],
         "checkpoints": [str(path) for path in checkpoints],
     }
-    shown = page.ask(verify=str(folder), given=asked)
+    shown = verifier.ask(verify=str(folder), given=asked)
     assert said(ours) == said(stranger) == said(shown), (ours["findings"], stranger["findings"], shown["findings"])
     for name in ("records", "followed", "head", "root"):
         assert ours[name] == stranger[name] == shown[name], name
@@ -147,13 +116,13 @@ def as_export(home: Path, folder: Path) -> Path:
 
 @pytest.mark.requirement("R01", "G01")
 @pytest.mark.parametrize("name", ["evidence", "inspection", "opened"])
-def test_all_three_find_a_good_export_intact(told: Trial, page: Page, name: str) -> None:
+def test_all_three_find_a_good_export_intact(told: Trial, verifier: Verifier, name: str) -> None:
     folder = told.home.parent / name
-    assert agreed(page, folder) == ("intact-local", [])
-    assert agreed(page, folder, (told.records[3].hash,)) == ("intact", [])
-    assert agreed(page, folder, (b"\0" * 32,)) == ("broken", [("22 given head", -1)])
+    assert agreed(verifier, folder) == ("intact-local", [])
+    assert agreed(verifier, folder, (told.records[3].hash,)) == ("intact", [])
+    assert agreed(verifier, folder, (b"\0" * 32,)) == ("broken", [("22 given head", -1)])
     receipts = sorted(told.place.receipts.glob("*.tlog-proof"))
-    assert agreed(page, folder, receipts=receipts) == ("intact", [])
+    assert agreed(verifier, folder, receipts=receipts) == ("intact", [])
 
 
 @pytest.mark.requirement("L02", "L03")
@@ -161,7 +130,7 @@ def test_all_three_find_a_good_export_intact(told: Trial, page: Page, name: str)
 @pytest.mark.parametrize("name, change, expected", CHANGES)
 def test_all_three_name_a_change_alike(
     told: Trial,
-    page: Page,
+    verifier: Verifier,
     tmp_path: Path,
     name: str,
     change: Callable[[bytes], bytes],
@@ -172,7 +141,7 @@ def test_all_three_name_a_change_alike(
     rewrite(folder, name, change)
     if again:
         manifest_again(folder)
-    verdict, findings = agreed(page, folder)
+    verdict, findings = agreed(verifier, folder)
     check, seq = expected
     assert verdict == "broken"
     assert (check, -1 if seq is None else seq) in [(name[:2], at) for name, at in findings]
@@ -188,10 +157,12 @@ def test_all_three_name_a_change_alike(
         lambda data: data[:-1],
     ],
 )
-def test_all_three_name_another_seed(told: Trial, page: Page, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+def test_all_three_name_another_seed(
+    told: Trial, verifier: Verifier, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
     folder = Path(shutil.copytree(told.home.parent / "opened", tmp_path / "export"))
     rewrite(folder, "seed.json", change)
-    assert ("25 opening", -1) in agreed(page, folder)[1]
+    assert ("25 opening", -1) in agreed(verifier, folder)[1]
 
 
 # ---- what colluding people write ------------------------------------------------------------------------------------
@@ -207,14 +178,18 @@ def forger(trials: TrialFactory) -> Iterator[Forger]:
 
 @pytest.mark.requirement("L02", "E01")
 @pytest.mark.parametrize("name", COLLUSIONS)
-def test_all_three_name_what_colluding_people_fabricate(forger: Forger, page: Page, tmp_path: Path, name: str) -> None:
+def test_all_three_name_what_colluding_people_fabricate(
+    forger: Forger, verifier: Verifier, tmp_path: Path, name: str
+) -> None:
     seq = COLLUSIONS[name][0](forger)
-    verdict, findings = agreed(page, as_export(forger.home, tmp_path / "export"))
+    verdict, findings = agreed(verifier, as_export(forger.home, tmp_path / "export"))
     assert verdict == "broken" and ("19 rule of the kind", seq) in findings
 
 
 @pytest.mark.requirement("S02")
-def test_all_three_refuse_the_encodings_on_which_libraries_disagree(told: Trial, page: Page, tmp_path: Path) -> None:
+def test_all_three_refuse_the_encodings_on_which_libraries_disagree(
+    told: Trial, verifier: Verifier, tmp_path: Path
+) -> None:
     """As R of a record's signature; a lax library takes some of them (docs/spec.md §8.4)."""
     home = attacks.copied(told.home, "edges")
     rows = attacks.dump(home)
@@ -226,7 +201,7 @@ def test_all_three_refuse_the_encodings_on_which_libraries_disagree(told: Trial,
     for number, signature in enumerate(signatures):
         bent = replace(rows[-1]).of({**rows[-1].fields, "signature": signature.hex()})
         attacks.rebuild(home, [*rows[:-1], bent])
-        found = agreed(page, as_export(home, tmp_path / str(number)))[1]
+        found = agreed(verifier, as_export(home, tmp_path / str(number)))[1]
         assert ("16 signature", len(rows) - 1) in found
 
 
@@ -235,7 +210,7 @@ def test_all_three_refuse_the_encodings_on_which_libraries_disagree(told: Trial,
 
 @pytest.mark.requirement("L03", "A09")
 def test_all_three_miss_the_record_of_a_receipt_that_was_cut_off(
-    trials: TrialFactory, page: Page, tmp_path: Path
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path
 ) -> None:
     trial = trials("active")
     trial.allocate("P-001")
@@ -244,7 +219,7 @@ def test_all_three_miss_the_record_of_a_receipt_that_was_cut_off(
     receipt = trial.service.keep_receipt(trial.last)
     note = tmp_path / "note"
     note.write_bytes(trial.service.checkpoint().note.encode())
-    findings = agreed(page, older, receipts=[receipt], checkpoints=[note])[1]
+    findings = agreed(verifier, older, receipts=[receipt], checkpoints=[note])[1]
     assert ("24 receipt", trial.last.seq) in findings and ("23 checkpoint", -1) in findings
 
 

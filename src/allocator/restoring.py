@@ -206,8 +206,7 @@ def _put_in_place(place: StudyPlace, staged: StudyPlace, record: Record) -> Path
             replaced = place.home / "replaced"
             replaced.mkdir(exist_ok=True)
             aside = _unused(replaced, f"{place.study}-{stamp}")
-            for name in ("receipts",):
-                _keep_receipts(place, staged, name)
+            _keep_receipts(place, staged)
             place.schedules.rename(aside)
         staged.schedules.rename(place.schedules)
         sync_folder(place.schedules.parent)
@@ -224,13 +223,13 @@ def _unused(folder: Path, name: str) -> Path:
     return next(path for n in count() if not (path := folder / (f"{name}-{n}" if n else name)).exists())
 
 
-def _keep_receipts(place: StudyPlace, staged: StudyPlace, name: str) -> None:
+def _keep_receipts(place: StudyPlace, staged: StudyPlace) -> None:
     """Receipts written since the backup: the recovery needs them."""
-    if (place.schedules / name).is_dir():
-        (staged.schedules / name).mkdir(exist_ok=True)
-        for receipt in (place.schedules / name).iterdir():
-            if receipt.is_file() and not (staged.schedules / name / receipt.name).exists():
-                shutil.copyfile(receipt, staged.schedules / name / receipt.name)
+    if place.receipts.is_dir():
+        staged.receipts.mkdir(exist_ok=True)
+        for receipt in place.receipts.iterdir():
+            if receipt.is_file() and not (staged.receipts / receipt.name).exists():
+                shutil.copyfile(receipt, staged.receipts / receipt.name)
 
 
 def read_digest(file: Path) -> str:

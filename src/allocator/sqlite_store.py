@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache, lru_cache
@@ -42,7 +43,7 @@ def create_log(path: Path) -> None:
         raise StorageError("cannot-create", f"{path.name} could not be made: {error}") from error
 
 
-class RecordQueries:
+class RecordQueries(ABC):
     """The questions that a store answers, put to the table `record` of one connection (see `allocator.store.Store`)."""
 
     _connection: sqlite3.Connection
@@ -105,9 +106,9 @@ class RecordQueries:
         """The record of a row of `_COLUMNS`."""
         return _record(*row)
 
+    @abstractmethod
     def _translated(self) -> AbstractContextManager[None]:
         """Turns errors of sqlite3 into those that a store may raise."""
-        raise NotImplementedError
 
 
 class SqliteStore(RecordQueries):
