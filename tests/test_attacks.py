@@ -333,7 +333,7 @@ def test_a_damaged_head_is_named(home: Path, text: str) -> None:
 @pytest.mark.requirement("L03")
 def test_a_head_before_the_first_record_is_not_counted_from_the_end(home: Path) -> None:
     (place(home).keys / "head").write_text(f"-1 {heads(home)[-1].hex()}", encoding="ascii")
-    assert named(home) == [("21", -1)]
+    assert named(home) == [("21", None)]
 
 
 @pytest.mark.requirement("L03")

@@ -22,7 +22,7 @@ from allocator.permuted_block import ALGORITHM
 from allocator.schedule import Schedule, StratumSchedule, generate_schedule
 from allocator.seed import Seed, check_opening, draw_again
 from attacks import judged
-from support import STUDY_ID, Trial, TrialFactory, design, study
+from support import STUDY_ID, Trial, TrialFactory, design, eligible_form, study
 
 SHARES = (bytes([1]) * 32, bytes([2]) * 32)
 SALT = bytes([3]) * 32
@@ -291,6 +291,20 @@ def assert_not_opened(trial: Trial, error: type[AllocatorError], code: str, act:
     assert not trial.place.seed_file.exists() and "opened" not in trial.kinds
     fields = trial.last.fields
     assert (fields["kind"], fields["action"], fields["cause"]) == ("refused", "opened", code)
+
+
+@pytest.mark.requirement("U05")
+def test_a_study_closed_and_half_opened_is_refused_as_closed(closed: Trial) -> None:
+    """A share given after the close is no disclosure by accident: nobody is told to close what is closed."""
+    open_list(closed, "ST")
+    for act in (
+        lambda: closed.service.change_state(closed.actor("SP"), "resumed", "one more"),
+        lambda: closed.service.reveal(closed.actor("PH"), "P-005", "P-005"),
+        lambda: closed.service.confirm(closed.actor("IN"), "P-005", eligible_form("P-005", closed.clock.now), {}),
+    ):
+        with pytest.raises(Refused) as refusal:
+            act()
+        assert refusal.value.code == "closed"
 
 
 @pytest.mark.requirement("U05")

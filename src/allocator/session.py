@@ -248,8 +248,8 @@ class StudySession:
             Refused: seed.json, or a share given, of this list lies in the home.
         """
         newest = self.history.sealing
-        if self.history.state == "opened":
-            return  # an opened study is refused as what it is
+        if self.history.state in ("closed", "opened"):
+            return  # refused as what it is: after the close shares are given as they should be
         committed = set(newest.fields["seed_commitments"]) if newest else set()
         for file in (self.place.seed_file, *self.place.schedules.glob("share-*.json")):
             if is_file(file) and committed & _commitments(file):
