@@ -105,6 +105,8 @@ class Sites:
         self._answers = folder / "answers.json"
         today = system_clock().astimezone(study().zone).date()
         self._answers.write_bytes(redated((ANSWERS / "P-002.json").read_bytes(), today))
+        for act in ACTS:  # so that every module is compiled: a first run opens more files, and calls are counted
+            self.new().run(act)
 
     def new(self) -> Site:
         """A home of its own."""
