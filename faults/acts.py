@@ -66,6 +66,9 @@ class Site:
     def run(self, act: str, *, under: tuple[str, ...] = (), timeout: float = 60, **given: Any) -> Ran:
         """Run an act to its end, under another program if asked."""
         environment = {**os.environ, "ALLOCATOR_PASSPHRASE": PASSPHRASE, **self.environment}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # compiled modules of its own: files are counted as they are opened, and others compile beside us
+        environment["PYTHONPYCACHEPREFIX"] = str(self.home.parent / "compiled")
         done = subprocess.run(
             [*under, *self.command(act)], capture_output=True, text=True, timeout=timeout, env=environment, **given
         )
