@@ -78,7 +78,7 @@ MAY = {
 # tests/test_way_back.py and the simulation live through these
 WAY_BACK = {
     *("late", "reassignment-proposed", "reassigned", "share-copied", "resealed", "backed-up", "restored"),
-    *("receipt-entered", "recovered", "clock-set"),
+    *("receipt-entered", "recovered", "clock-set", "imported", "list-checked", "list-read"),
 }
 persons = st.sampled_from(sorted(ROLES))
 participants = st.sampled_from(PARTICIPANTS)

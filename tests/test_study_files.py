@@ -155,13 +155,14 @@ def test_each_rule_names_its_fault(old: str, new: str, words: str) -> None:
     ("old", "new", "words"),
     [
         ("[4, 6]", "[4, 5]", "a multiple of 2"),
-        ("[4, 6]", "[]", "at least one block size"),
+        ("[4, 6]", "[]", "is missing or empty: permuted-block needs it"),
         ("[4, 6]", "[4, 4]", "different from each other"),
         ("length = 20", "length = 0", "outside 1.."),
         ('"GCV" = 1', '"GCV" = 1.5', "integer"),
         ('"GCV" = 1', '"GCV" = 0', "whole numbers"),
         ("block_sizes", "blocksizes", "did you mean 'block_sizes'?"),
-        ('"permuted-block"', '"urn"', "no method of this version"),
+        ('"permuted-block"', '"coin"', "no method of this version"),
+        ('"permuted-block"', '"urn"', "urn takes no block_sizes"),
     ],
 )
 def test_each_rule_of_a_design_names_its_fault(old: str, new: str, words: str) -> None:

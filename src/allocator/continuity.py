@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from allocator import allocation, recovery
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
-from allocator.design import DesignError, RandomizationDesign
+from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed, unpadded
 from allocator.errors import EvidenceError, InputError, Refused
 from allocator.log import Record
+from allocator.method import DesignError
 from allocator.person import Role
 from allocator.sealing import seed_commitment
 from allocator.session import finish_renaming, reason_detail
@@ -305,7 +306,7 @@ class ContinuityService(SetupService):
             )
             if sealed.root.hex() != newest.fields["root"]:
                 raise EvidenceError("root", "the list drawn from these shares has another root", "Nothing was sealed.")
-            fields = self._keep_until_recorded(sealed, newest.fields["seed_origin"])
+            fields = self._keep_until_recorded(sealed, design.algorithm, newest.fields["seed_origin"])
             return Draft(kind="resealed", fields=fields, details=reason_detail(reason))
 
         record = self._writer.write(actor, "resealed", build)

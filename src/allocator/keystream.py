@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from allocator.canonical import prefixed, tag, u8
 
-PURPOSES = ("size", "shuffle", "salt")
+PURPOSES = ("size", "shuffle", "draw", "salt")
 WORD = 2**32
 _CHUNK = 4096  # bytes drawn at a time by `words`
 
@@ -61,13 +61,18 @@ def words(key: bytes) -> Iterator[int]:
 
 
 def draw_below(stream: Iterator[int], n: int) -> int:
-    """An integer of 0..n-1, each exactly equally likely: redraw while the word is in the incomplete last run.
+    """An integer of 0..n-1, each exactly equally likely: redraw while it is in the incomplete last run.
 
-    limit = 2^32 − (2^32 mod n); redraw while x ≥ limit; x mod n (docs/spec.md §4.3). 1 ≤ n ≤ 2^32.
+    x of k words, first word highest, k the fewest with 2^(32k) ≥ n; limit = 2^(32k) − (2^(32k) mod n); redraw while
+    x ≥ limit; x mod n (docs/spec.md §4.3). n is at least 1.
     """
-    if not 1 <= n <= WORD:
-        raise RuntimeError(f"no integer below {n} from a 32-bit word")
-    limit = WORD - WORD % n
-    while (word := next(stream)) >= limit:
-        pass
-    return word % n
+    if n < 1:
+        raise RuntimeError(f"there is no integer below {n}")
+    count = max(1, ((n - 1).bit_length() + 31) // 32)
+    limit = (1 << 32 * count) - (1 << 32 * count) % n
+    while True:
+        drawn = 0
+        for _ in range(count):
+            drawn = drawn << 32 | next(stream)
+        if drawn < limit:
+            return drawn % n

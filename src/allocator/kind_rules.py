@@ -8,10 +8,13 @@ from allocator import allocation, recovery, sealing
 from allocator.canonical import parse_time
 from allocator.case import Case, code_digest, evidence
 from allocator.errors import EvidenceError, Refused
+from allocator.imported_list import ALGORITHM as IMPORTED
 from allocator.log import Record
-from allocator.permuted_block import ALGORITHM
+from allocator.methods import ALGORITHMS
 from allocator.person import Role, roles_of
 from allocator.study import stratum_label
+
+DRAWN = frozenset(ALGORITHMS.values()) - {IMPORTED}
 
 
 def _person_added(case: Case) -> None:
@@ -64,7 +67,8 @@ def _decided(case: Case) -> None:
 
 def _generated(case: Case) -> None:
     fields, history = case.record.fields, case.history
-    if fields["algorithm"] != ALGORITHM:
+    imported = fields["kind"] == "imported"
+    if fields["algorithm"] not in ((IMPORTED,) if imported else DRAWN):
         raise evidence("algorithm", f"algorithm {fields['algorithm']!r} is unknown to this version")
     if history.sealing is not None and "reason" not in fields["details"]:
         raise Refused("reason-missing", "a list was generated before; another one needs a reason", "Add --reason TEXT.")
@@ -382,6 +386,9 @@ RULE_OF_KIND: dict[str, Callable[[Case], None]] = {
     "person-deactivated": _person_deactivated,
     "decided": _decided,
     "generated": _generated,
+    "imported": _generated,
+    "list-checked": _share_of,
+    "list-read": _share_of,
     "granted": _granted,
     "activated": _activated,
     "confirmed": _confirmed,

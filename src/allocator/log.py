@@ -53,6 +53,10 @@ class Kind:
         return frozenset((*COMMON, *signed, *self.fields, *details))
 
 
+SEALING_FIELDS = (
+    *("sealing", "algorithm", "root", "sealed_digest", "design_commitment", "seed_commitments", "holders"),
+    "seed_origin",
+)
 KINDS: dict[str, Kind] = {
     "study-opened": Kind(
         fields=("study", "fingerprint", "registry", "findings", "log_key", "sign_key", "seal_key"),
@@ -79,18 +83,23 @@ KINDS: dict[str, Kind] = {
         meaning="I decide this question of the protocol with this reading.",
     ),
     "generated": Kind(
-        fields=(
-            "sealing",
-            "algorithm",
-            "root",
-            "sealed_digest",
-            "design_commitment",
-            "seed_commitments",
-            "holders",
-            "seed_origin",
-        ),
+        fields=SEALING_FIELDS,
         optional_details=("reason",),
         meaning="I generated and sealed the list; no one has seen an arm of it.",
+    ),
+    "imported": Kind(
+        fields=(*SEALING_FIELDS, "source_digest"),
+        details=("origin",),
+        optional_details=("reason",),
+        meaning="I checked and sealed this list, which was made elsewhere as stated.",
+    ),
+    "list-checked": Kind(
+        fields=("sealing", "report_digest"),
+        meaning="I checked the sealed list against its design; the report of this digest found no fault.",
+    ),
+    "list-read": Kind(
+        fields=("sealing", "purpose"),
+        meaning="I read the sealed list for the purpose stated, with the arms that are still to come.",
     ),
     "granted": Kind(
         fields=("grantee", "half", "sealing", "envelope"),
@@ -162,16 +171,7 @@ KINDS: dict[str, Kind] = {
     ),
     "share-copied": Kind(fields=("sealing",), meaning="I took a paper copy of my share of the seed."),
     "resealed": Kind(
-        fields=(
-            "sealing",
-            "algorithm",
-            "root",
-            "sealed_digest",
-            "design_commitment",
-            "seed_commitments",
-            "holders",
-            "seed_origin",
-        ),
+        fields=SEALING_FIELDS,
         details=("reason",),
         meaning="I sealed the same list again from both shares of its seed; its root is the one committed to.",
     ),
@@ -228,6 +228,7 @@ RESERVED = frozenset(
 STATES: dict[str, str] = {
     "study-opened": "open",
     "generated": "sealed",
+    "imported": "sealed",
     "activated": "active",
     "paused": "paused",
     "resumed": "active",
@@ -241,6 +242,9 @@ STATE_KINDS = (*STATES, *STATED)
 ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "decided": ("open", "sealed", "active", "paused"),
     "generated": ("open", "sealed"),  # none after activation
+    "imported": ("open", "sealed"),
+    "list-checked": ("sealed",),  # before the first participant
+    "list-read": ("sealed", "active", "paused", "closed", "opened"),
     "granted": ("sealed", "active", "paused"),
     "activated": ("sealed",),
     "paused": ("active",),
@@ -267,7 +271,7 @@ ALLOWED_STATES: dict[str, tuple[str, ...]] = {
 }
 PERSON_KINDS = ("study-opened", "person-added", "person-enrolled", "person-deactivated")
 ATTEMPT_KINDS = ("confirmed", "screen-failed")
-SEALING_KINDS = ("generated", "resealed")  # the newest one is the sealing
+SEALING_KINDS = ("generated", "imported", "resealed")  # the newest one is the sealing
 # By each of these a position becomes its participant's for good.
 ALLOCATION_KINDS = ("allocated", "late", "receipt-entered")
 

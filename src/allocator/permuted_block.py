@@ -10,13 +10,28 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from allocator.keystream import WORD, draw_below, keystream_bytes, stream_key, words
+from allocator.method import DesignError, Parameters, Weights
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 ALGORITHM = "permuted-block/1"
+KEYS = ("block_sizes",)
+MAY: tuple[str, ...] = ()
 FAST_FROM = 2_000  # entries; below it, importing numpy costs more than it saves
+
+
+def faults(_: Parameters) -> Iterator[DesignError]:
+    """Any arms and ratio that the block sizes honour (`method.block_size_faults`)."""
+    yield from ()
+
+
+def weights(given: Parameters, size: int) -> Weights:
+    """What is left of each arm in the block: in law the shuffle below, and what `assess` computes with."""
+    times = size // given.ratio_sum
+    places = [share * times for share in given.shares]
+    return lambda counts: tuple(place - count for place, count in zip(places, counts, strict=True))
 
 
 def block_of(shares: Sequence[int], size: int) -> list[int]:

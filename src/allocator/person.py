@@ -38,6 +38,9 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "log-read": frozenset({Role.SPONSOR, Role.AUDITOR}),
     "decided": frozenset({Role.SPONSOR}),
     "generated": frozenset({Role.STATISTICIAN}),
+    "imported": frozenset({Role.STATISTICIAN}),
+    "list-checked": frozenset({Role.STATISTICIAN}),
+    "list-read": frozenset({Role.STATISTICIAN}),
     # a pharmacist and an investigator pass on their own half only: a lost statistician must not stop a study
     "granted": frozenset({Role.STATISTICIAN, Role.PHARMACIST, Role.INVESTIGATOR}),
     "activated": frozenset({Role.SPONSOR}),

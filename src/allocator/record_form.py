@@ -13,6 +13,7 @@ MODES = ("production", "test")
 FAILURES = ("unknown-person", "enrolled-already", "not-enrolled", "deactivated", "wrong-code", "wrong-passphrase")
 CORRECTIONS = ("stratum", "ineligible", "in-error", "treatment")
 MISSING = ("none", "known", "unknown")  # what a restored log is known to lack
+PURPOSES = ("check", "balance", "export")
 BEFORE_STATES = ("open", "sealed", "active", "paused", "closed", "opened")
 SCOPES = ("evidence", "inspection")  # of an export
 
@@ -153,6 +154,9 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "seed_commitments": _list_of(_DIGEST),
     "holders": _list_of(_identifier),
     "seed_origin": _one_of("system", "given"),
+    "source_digest": _DIGEST,
+    "report_digest": _DIGEST,
+    "purpose": _one_of(*PURPOSES),
     "grantee": _identifier,
     "half": _one_of("pharmacist", "investigator"),
     "envelope": _hex(80),

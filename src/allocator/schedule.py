@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from allocator.design import RandomizationDesign, design_commitment
 from allocator.keystream import keystream_bytes, pseudorandom_key, stream_key
-from allocator.permuted_block import draw_stratum
+from allocator.methods import draw_stratum
 from allocator.study import Study, stratum_label
 
 SALT = 32  # bytes of an entry's salt
@@ -54,9 +54,9 @@ def generate_schedule(
     commitment = design_commitment(design, design_salt)
     prk = pseudorandom_key(study.fingerprint, commitment, shares)
     strata = []
-    for stratum in study.strata:
+    for index, stratum in enumerate(study.strata):
         label = stratum_label(stratum)
-        arms = draw_stratum(prk, label, design.shares, design.block_sizes, design.length)
+        arms = draw_stratum(design.method, design, prk, label, index)
         salts = keystream_bytes(stream_key(prk, "salt", label), 0, SALT * design.length)
         strata.append(StratumSchedule(label=label, stratum=stratum, arms=arms, salts=salts))
     return Schedule(design_commitment=commitment, strata=tuple(strata))

@@ -11,9 +11,10 @@ from typing import Any
 
 from allocator import sealing
 from allocator.canonical import CanonicalError, canonical_bytes, parse_canonical
-from allocator.design import DesignError, RandomizationDesign, design_commitment
+from allocator.design import RandomizationDesign, design_commitment
 from allocator.errors import AllocatorError, EvidenceError
 from allocator.log import Record
+from allocator.method import DesignError
 from allocator.record_form import has_form
 from allocator.schedule import Schedule, generate_schedule
 from allocator.study import Study, stratum_label

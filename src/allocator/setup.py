@@ -16,7 +16,6 @@ from allocator.errors import CredentialError, InputError, Refused
 from allocator.home import write_durably
 from allocator.keys import PrivateKeys
 from allocator.log import Record
-from allocator.permuted_block import ALGORITHM
 from allocator.person import Role, roles_of
 from allocator.schedule import generate_schedule
 from allocator.session import (
@@ -142,10 +141,23 @@ class SetupService(StudySession):
     def generate(
         self, actor: Actor, design: RandomizationDesign, *, reason: str = "", seeds: Sequence[bytes] = ()
     ) -> Record:
-        """Draw the seed, generate, seal, commit. No arm leaves this call, and none reaches a disk in plain.
+        """Draw the seed, generate, seal, commit. No arm leaves this call, and none reaches a disk in plain."""
+        return self._generate(actor, Draft(kind="generated"), design, reason, seeds)
 
-        sealed.json is written beside the old one first and takes its name after the commit; `_sealed` finishes the
-        renaming after a crash between the two.
+    def import_list(
+        self, actor: Actor, design: RandomizationDesign, *, origin: str, source_digest: str, reason: str = ""
+    ) -> Record:
+        """Seal a list made elsewhere like our own; `origin` says where, `source_digest` is its file's SHA-256."""
+        require_text("origin", origin)
+        draft = Draft(kind="imported", fields={"source_digest": source_digest}, details={"origin": origin})
+        return self._generate(actor, draft, design, reason, ())
+
+    def _generate(
+        self, actor: Actor, draft: Draft, design: RandomizationDesign, reason: str, seeds: Sequence[bytes]
+    ) -> Record:
+        """sealed.json is written beside the old one first and takes its name after the commit.
+
+        `_sealed` finishes the renaming after a crash between the two.
         """
         design = design.for_study(self.study)
         if seeds and (len(seeds) != 2 or any(len(seed) != 32 for seed in seeds)):
@@ -154,7 +166,7 @@ class SetupService(StudySession):
             require_text("reason", reason)
 
         def build(_: datetime) -> Draft:
-            allocation.check_state("generated", self.history.state)
+            allocation.check_state(draft.kind, self.history.state)
             if seeds and self.mode != "test":
                 raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away.")
             newest = self.history.sealing
@@ -169,20 +181,24 @@ class SetupService(StudySession):
                     )
             shares = list(seeds) or [self._entropy(32), self._entropy(32)]
             sealed = self._seal(actor, design, shares, sealing_id=self._entropy(16), salt=self._entropy(32))
-            fields = self._keep_until_recorded(sealed, "given" if seeds else "system")
-            return Draft(kind="generated", fields=fields, details={"reason": reason} if reason else {})
+            fields = self._keep_until_recorded(sealed, design.algorithm, "given" if seeds else "system")
+            return Draft(
+                kind=draft.kind,
+                fields={**fields, **draft.fields},
+                details={**draft.details, **({"reason": reason} if reason else {})},
+            )
 
-        record = self._writer.write(actor, "generated", build)
+        record = self._writer.write(actor, draft.kind, build)
         self._sealed()
         return record
 
-    def _keep_until_recorded(self, sealed: sealing.SealedSchedule, seed_origin: str) -> dict[str, Any]:
+    def _keep_until_recorded(self, sealed: sealing.SealedSchedule, algorithm: str, seed_origin: str) -> dict[str, Any]:
         """Write the file beside the one that counts, and give the fields of its record."""
         data = sealed.to_bytes()
         write_durably(next_file(self.place.sealed_file), data)
         return {
             "sealing": sealed.sealing.hex(),
-            "algorithm": ALGORITHM,
+            "algorithm": algorithm,
             "root": sealed.root.hex(),
             "sealed_digest": hashlib.sha256(data).hexdigest(),
             "design_commitment": sealed.design_commitment.hex(),

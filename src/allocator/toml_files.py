@@ -8,7 +8,7 @@ reveal never does.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -16,8 +16,10 @@ from parse_errors import toml_source_map
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allocator.criterion import Criterion, StudyError
-from allocator.design import RandomizationDesign
+from allocator.design import RandomizationDesign, parameters
 from allocator.errors import FileProblems, Problem
+from allocator.imported_list import NAME as IMPORTED
+from allocator.method import DesignError
 from allocator.study import HEAD_CHECKS, MAX_FILE, Arm, Factor, Question, Study, toml_tables
 from allocator.text import shown
 
@@ -96,9 +98,14 @@ class _StudyFile(_Table):
 class _DesignFile(_Table):
     format: Literal["allocator-design/1"]
     method: str
-    block_sizes: list[int]
     length: int
     ratio: dict[str, int]
+    block_sizes: list[int] = []
+    limit: int | None = None
+    probability: str | None = None
+    alpha: int | None = None
+    beta: int | None = None
+    lambda_: Annotated[int | None, Field(alias="lambda")] = None
 
 
 def read_study(name: str, data: bytes) -> Study:
@@ -122,11 +129,22 @@ def read_design(name: str, data: bytes) -> RandomizationDesign:
     problems = _shape_problems(name, text, _shape_errors(tables, _DesignFile), _DesignFile)
     if problems:
         raise FileProblems("design-file", problems)
-    ratio, sizes = tuple(tables["ratio"].items()), tuple(tables["block_sizes"])
-    faults = RandomizationDesign.faults(tables["method"], sizes, tables["length"], ratio)
+    faults = _design_faults(tables)
     if problems := [_problem(name, text, fault.field, str(fault)) for fault in islice(faults, MAX_PROBLEMS)]:
         raise FileProblems("design-file", problems)
     return RandomizationDesign.from_tables(tables)
+
+
+def _design_faults(tables: dict[str, Any]) -> Iterator[DesignError]:
+    if tables["method"] == IMPORTED:  # it comes with a list, by `import`
+        yield DesignError("method", f"{IMPORTED} is sealed by `allocator import`, not drawn from a design file")
+        return
+    try:
+        given = parameters(tables)
+    except DesignError as error:
+        yield error
+    else:
+        yield from RandomizationDesign.faults(tables["method"], given)
 
 
 def _parse_toml(name: str, data: bytes) -> tuple[str, dict[str, Any]]:

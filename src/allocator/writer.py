@@ -28,7 +28,18 @@ from allocator.study import Study
 EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # no record of this format is older: such a clock was never set
 # What stands on everything before it. A look-up, a pause or an unblinding must not wait for a log to be mended.
 NEED_WHOLE_LOG = (
-    *("generated", "granted", "activated", "resumed", "confirmed", "allocated", "late", "reassigned", "resealed"),
+    *(
+        "generated",
+        "imported",
+        "granted",
+        "activated",
+        "resumed",
+        "confirmed",
+        "allocated",
+        "late",
+        "reassigned",
+        "resealed",
+    ),
     *("receipt-entered", "recovered"),
 )
 NEED_SEALED = ("confirmed", "allocated", "late", "receipt-entered")  # kinds whose rules look into the sealed schedule

@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from allocator.design import RandomizationDesign, design_commitment
 from allocator.envelope import context, padded
 from allocator.keystream import draw_below, keystream_bytes, pseudorandom_key, stream_key, words
 from allocator.log import GENESIS, KINDS, Detail, Record, detail_commitment, new_record
+from allocator.methods import draw_stratum as draw_stratum_by
 from allocator.permuted_block import block_of, draw_sequence, draw_stratum, shuffle
 from allocator.person import sign
 from allocator.receipt import Receipt, arm_words, file_name
@@ -232,6 +234,48 @@ def permuted_blocks() -> Vectors:
                 }
             )
     return {"blocks": blocks, "shuffles": shuffles, "sequences": sequences}
+
+
+def methods() -> Vectors:
+    """§4.3: integers of several words; §5.4 to §5.6: a list of every other method."""
+    prk, raw = given("prk of the sequences"), [0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 1, 2, 3, 4, 5, 6]
+    integers = [
+        {"words": raw, "n": n, "drawn": draw_below(iter(raw), n)}
+        for n in (1, 2**32, 2**32 + 1, 3**41, 2**64, 2**64 + 1)
+    ]
+    two, three = (("A", 1), ("B", 1)), (("A", 2), ("B", 1), ("C", 3))
+    odds = {"probability": Fraction(2, 3)}
+    designs = [
+        RandomizationDesign(method="complete", length=40, ratio=three),
+        RandomizationDesign(method="random-allocation-rule", length=40, ratio=two),
+        RandomizationDesign(method="random-allocation-rule", length=36, ratio=three),
+        RandomizationDesign(method="big-stick", length=60, ratio=two, limit=2),
+        RandomizationDesign(method="biased-coin", length=60, ratio=(("A", 2), ("B", 2)), **odds),
+        RandomizationDesign(method="urn", length=40, ratio=two, alpha=0, beta=1),
+        RandomizationDesign(method="urn", length=40, ratio=(*two, ("C", 1)), alpha=1000, beta=7),
+        RandomizationDesign(method="truncated-binomial", length=40, ratio=two),
+        RandomizationDesign(method="truncated-binomial", length=41, ratio=two, block_sizes=(4, 6)),
+        RandomizationDesign(method="chen", length=60, ratio=two, limit=2, **odds),
+        RandomizationDesign(method="maximal-procedure", length=60, ratio=two, limit=3),
+        RandomizationDesign(method="maximal-procedure", length=200, ratio=two, limit=7),
+        RandomizationDesign(method="block-urn", length=60, ratio=three, lambda_=2),
+        RandomizationDesign(
+            method="imported-list", length=4, ratio=two, arms=(bytes([0, 1, 1, 0]), bytes([1, 1, 0, 0]))
+        ),
+    ]
+    lists = [
+        {
+            "design": case.plain(),
+            "algorithm": case.algorithm,
+            "prk": prk.hex(),
+            "label": label,
+            "stratum": place,
+            "arms": draw_stratum_by(case.method, case, prk, label, place).hex(),
+        }
+        for case in designs
+        for place, label in enumerate((stratum_label({}), stratum_label(SITES)))
+    ]
+    return {"integers": integers, "lists": lists}
 
 
 def schedules() -> Vectors:
@@ -715,6 +759,7 @@ MAKERS = {
     "design": designs,
     "keystream": keystreams,
     "permuted-block": permuted_blocks,
+    "methods": methods,
     "schedule": schedules,
     "sealing": sealed_entry,
     "record": records,
