@@ -15,9 +15,9 @@ from allocator import allocation, sealing
 from allocator.canonical import format_time, parse_time
 from allocator.eligibility import AnswersForm, Judgement, form_bytes, judge, parse_form, summary_lines
 from allocator.errors import EvidenceError, InputError, Refused
+from allocator.listing import ListingService
 from allocator.log import ALLOCATION_KINDS, ATTEMPT_KINDS, Record
 from allocator.person import check_signature
-from allocator.publishing import PublishingService
 from allocator.recovery import original_record
 from allocator.session import reason_detail, require_text
 from allocator.study import Arm, Study, stratum_label
@@ -63,7 +63,7 @@ class Summary:
     confirmed_at: datetime
 
 
-class AllocationService(PublishingService):
+class AllocationService(ListingService):
     """The acts of one study in one home."""
 
     # ---- investigator -----------------------------------------------------------------------------------------
