@@ -19,6 +19,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ def vectors(name: str) -> Any:
 
 
 EVIDENCE = vectors("evidence")
+DRAW = """(key, label, design, stratum) => {
+    const arms = drawnArms(key, label, design, stratum);
+    return Uint8Array.from({ length: design.length }, () => arms.next().value);
+}"""
+HOLD = "holdDesign"
 
 
 # ---- its script in Node ----------------------------------------------------------------------------------------------
@@ -222,12 +228,147 @@ def test_vectors_of_streams_and_blocks(verifier: Verifier) -> None:
             f"(block, words) => {{ {source} return shuffled(block, source); }}", case["block"], case["words"]
         )
         assert shuffled == case["shuffled"]
-    take = "Uint8Array.from({ length }, () => arms.next().value)"
     for case in blocks["sequences"]:
-        design = {"ratio": [{"share": share} for share in case["shares"]], "block_sizes": case["block_sizes"]}
-        draw = f"(key, label, design, length) => {{ const arms = drawnArms(key, label, design); return {take}; }}"
-        arms = verifier.call(draw, bytes.fromhex(case["prk"]), case["label"], design, case["length"])
+        ratio = [{"share": share} for share in case["shares"]]
+        design = {"method": "permuted-block", "ratio": ratio, **{k: case[k] for k in ("block_sizes", "length")}}
+        arms = verifier.call(DRAW, bytes.fromhex(case["prk"]), case["label"], design, 0)
         assert hashlib.sha256(arms).hexdigest() == case["sha256"]
+
+
+@pytest.mark.requirement("G02")
+def test_vectors_of_the_other_methods(verifier: Verifier) -> None:
+    cases = vectors("methods")
+    draw = "(words, n) => String(below({ word: () => words.shift() }, BigInt(n)))"
+    for case in cases["integers"]:
+        assert verifier.call(draw, case["words"], str(case["n"])) == str(case["drawn"])
+    drawn = set()
+    for case in cases["lists"]:
+        assert not verifier.refuses(HOLD, case["design"], study_of(case["design"]))
+        arms = verifier.call(DRAW, bytes.fromhex(case["prk"]), case["label"], case["design"], case["stratum"])
+        assert arms.hex() == case["arms"], case["algorithm"]
+        assert verifier.call("(algorithm) => ALGORITHMS.has(algorithm)", case["algorithm"]) is True
+        drawn.add(case["design"]["method"])
+    assert verifier.call("() => [...METHODS.keys()].sort()") == sorted(drawn | {"permuted-block"})
+
+
+def test_a_short_list_by_each_method_has_the_chances_of_its_paper(verifier: Verifier) -> None:
+    """Worked out by hand for lists of two to four; the page's by enumeration, in fractions, not by drawing."""
+    walk = """(design, size) => {
+        const weights = WEIGHTS[design.method](design, size), found = {};
+        (function go(arms, counts, chance) {
+            if (arms.length === size) { found[arms] = chance.join("/"); return; }
+            const parts = weights(counts, arms.length).map(Number), sum = parts.reduce((a, b) => a + b);
+            parts.forEach((part, k) => part && go(arms + k, counts.map((c, j) => c + (j === k)),
+                                                  [chance[0] * part, chance[1] * sum]));
+        })("", design.ratio.map(() => 0), [1, 1]);
+        return found;
+    }"""
+
+    def chances(method: str, size: int, shares: tuple[int, ...] = (1, 1), **own: Any) -> dict[str, Fraction]:
+        design = {"method": method, "ratio": [{"share": share} for share in shares], **own}
+        return {arms: Fraction(chance) for arms, chance in verifier.call(walk, design, size).items()}
+
+    balanced = {"0011", "0101", "0110", "1001", "1010", "1100"}
+    assert chances("complete", 2, (2, 1)) == {
+        "00": Fraction(4, 9), "01": Fraction(2, 9), "10": Fraction(2, 9), "11": Fraction(1, 9)
+    }  # fmt: skip
+    assert chances("random-allocation-rule", 4) == dict.fromkeys(balanced, Fraction(1, 6))
+    assert chances("random-allocation-rule", 3, (2, 1)) == dict.fromkeys(("001", "010", "100"), Fraction(1, 3))
+    assert chances("truncated-binomial", 4) == {
+        arms: Fraction(1, 4 if arms in ("0011", "1100") else 8) for arms in balanced
+    }
+    assert chances("maximal-procedure", 4, limit=1) == dict.fromkeys(("0101", "0110", "1001", "1010"), Fraction(1, 4))
+    assert chances("maximal-procedure", 4, limit=2) == dict.fromkeys(balanced, Fraction(1, 6))
+    assert chances("big-stick", 3, limit=2)["001"] == Fraction(1, 4)  # two heads, then no choice
+    assert chances("biased-coin", 3, probability="2/3")["001"] == Fraction(1, 2) * Fraction(1, 3) * Fraction(2, 3)
+    assert chances("chen", 3, limit=2, probability="2/3")["001"] == Fraction(1, 2) * Fraction(1, 3)
+    assert chances("urn", 2, alpha=0, beta=1) == dict.fromkeys(("01", "10"), Fraction(1, 2))
+    assert chances("urn", 3, alpha=1, beta=1)["001"] == Fraction(1, 2) * Fraction(1, 3) * Fraction(3, 4)
+    block_urn = chances("block-urn", 3, **{"lambda": 2})
+    assert "000" not in block_urn and sum(block_urn.values()) == 1
+    assert block_urn["010"] == Fraction(1, 2) * Fraction(2, 3) * Fraction(1, 2)  # a full set goes back into the urn
+
+
+OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "complete": {},
+    "random-allocation-rule": {},
+    "big-stick": {"limit": 3},
+    "biased-coin": {"probability": "2/3"},
+    "urn": {"alpha": 1, "beta": 1},
+    "truncated-binomial": {"block_sizes": [4, 6]},
+    "chen": {"limit": 3, "probability": "2/3"},
+    "maximal-procedure": {"limit": 3},
+    "block-urn": {"lambda": 2},
+    "imported-list": {"arms": ["0001000100010001", "0101010100000000"]},
+}
+
+
+def good_design(method: str, change: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A design of eight entries for the arms A and B; a change to None takes the field away."""
+    ratio = [{"arm": code, "share": 1} for code in "AB"]
+    fields = {"format": "allocator-design/1", "method": method, "length": 8, "ratio": ratio, **OWN_FIELDS[method]}
+    return {key: value for key, value in {**fields, **(change or {})}.items() if value is not None}
+
+
+def study_of(design: Mapping[str, Any]) -> dict[str, Any]:
+    """What a design is held to of a study: its arms, and as many strata as an imported list has."""
+    return {
+        "arms": [{"code": part["arm"]} for part in design["ratio"]],
+        "labels": [str(n) for n in range(len(design.get("arms", "x")))],
+    }
+
+
+BENT_DESIGNS: list[tuple[str, dict[str, Any]]] = [  # a good design's method, and a change that no design may have
+    *((method, change) for method in ("complete", "big-stick") for change in (
+        {"method": "minimization"}, {"method": "complete/1"}, {"method": None}, {"format": "allocator-design/2"},
+        {"length": 0}, {"length": 10**7 + 1}, {"length": "8"}, {"ratio": []}, {"extra": 1}, {"block_sizes": [2]},
+    )),
+    ("random-allocation-rule", {"length": 9}), ("random-allocation-rule", {"limit": 3}),
+    ("big-stick", {"limit": 0}), ("big-stick", {"limit": 1001}), ("big-stick", {"limit": None}),
+    ("big-stick", {"ratio": [{"arm": "A", "share": 2}, {"arm": "B", "share": 1}]}),
+    ("big-stick", {"ratio": [{"arm": code, "share": 1} for code in "ABC"]}),
+    *(("biased-coin", {"probability": text}) for text in (
+        "1/2", "4/6", "1/1", "3/2", "02/3", "2/03", " 2/3", "2/3 ", "667/1001", "2", "0.67", "1/3", "٢/٣", 2, None
+    )),
+    ("biased-coin", {"limit": 3}), ("chen", {"limit": None}), ("chen", {"probability": "1/2"}),
+    ("urn", {"alpha": 0, "beta": 0}), ("urn", {"alpha": -1}), ("urn", {"beta": 1001}), ("urn", {"beta": None}),
+    ("urn", {"ratio": [{"arm": "A", "share": 2}, {"arm": "B", "share": 1}]}),
+    ("truncated-binomial", {"length": 9, "block_sizes": None}), ("truncated-binomial", {"block_sizes": []}),
+    ("truncated-binomial", {"block_sizes": [3]}), ("truncated-binomial", {"block_sizes": [4, 4]}),
+    ("truncated-binomial", {"block_sizes": [6, 4]}), ("truncated-binomial", {"block_sizes": [10002]}),
+    ("maximal-procedure", {"limit": 51}), ("maximal-procedure", {"length": 2002}),
+    ("maximal-procedure", {"length": 9}), ("block-urn", {"lambda": 0}), ("block-urn", {"lambda": 1001}),
+    ("imported-list", {"arms": None}), ("imported-list", {"arms": ["00" * 8, "02" * 8]}),
+    ("imported-list", {"arms": ["00" * 8, "00" * 7]}), ("imported-list", {"arms": ["00" * 8]}),
+    ("imported-list", {"arms": ["00" * 8, "0" * 15]}), ("imported-list", {"arms": ["00" * 8, "0A" * 8]}),
+    ("imported-list", {"length": 10001, "arms": ["00" * 10001, "00" * 10001]}),
+]  # fmt: skip
+EDGE_DESIGNS: list[tuple[str, dict[str, Any]]] = [  # and one that it may have, just
+    ("biased-coin", {"probability": "501/1000"}), ("biased-coin", {"probability": "999/1000"}),
+    ("big-stick", {"limit": 1000}), ("big-stick", {"ratio": [{"arm": code, "share": 2} for code in "AB"]}),
+    ("urn", {"alpha": 0, "beta": 1}), ("urn", {"alpha": 1000, "beta": 0}),
+    ("urn", {"ratio": [{"arm": code, "share": 2} for code in "ABC"]}),
+    ("truncated-binomial", {"length": 9, "block_sizes": [2, 10000]}), ("complete", {"length": 10**7}),
+    ("maximal-procedure", {"limit": 50, "length": 2000}), ("block-urn", {"length": 7}),
+    ("imported-list", {"length": 10000, "arms": ["00" * 10000, "01" * 10000]}),
+]  # fmt: skip
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize("method, change", BENT_DESIGNS)
+def test_a_design_with_another_field_form_or_limit_is_refused(
+    verifier: Verifier, method: str, change: dict[str, Any]
+) -> None:
+    good, bent = good_design(method), good_design(method, change)
+    assert not verifier.refuses(HOLD, good, study_of(good))
+    assert verifier.refuses(HOLD, bent, study_of({**good, "ratio": bent["ratio"] or good["ratio"]}))
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize("method, change", EDGE_DESIGNS)
+def test_a_design_at_its_limits_is_taken(verifier: Verifier, method: str, change: dict[str, Any]) -> None:
+    design = good_design(method, change)
+    assert not verifier.refuses(HOLD, design, study_of(design))
 
 
 @pytest.mark.requirement("C06")
