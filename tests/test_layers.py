@@ -34,6 +34,8 @@ PURE = [
     "imported_list",
     "methods",
     "design",
+    "states",
+    "assess",
     "toml_files",
     "answers_form",
     "eligibility",

@@ -21,4 +21,5 @@ def faults(_: Parameters) -> Iterator[DesignError]:
 
 def weights(given: Parameters, _: int) -> Weights:
     """The shares, whatever came before."""
-    return lambda _: given.shares
+    shares = given.shares
+    return lambda _: shares

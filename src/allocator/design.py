@@ -72,6 +72,13 @@ class RandomizationDesign(Parameters):
                 yield from method.faults(given)
 
     @property
+    def label(self) -> str:
+        """Method and parameters in a few characters: ``permuted-block 4,6``, ``chen 3,2/3``."""
+        plain = self.plain()
+        values = [str(item) for key in TAKEN if key in plain and key != "arms" for item in _each(plain[key])]
+        return f"{self.method} {','.join(values)}".rstrip()
+
+    @property
     def algorithm(self) -> str:
         """The id of the stream of arms, for the log."""
         return ALGORITHMS[self.method]
@@ -123,6 +130,10 @@ def parameters(tables: Mapping[str, Any]) -> Parameters:
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _integer(value: Any) -> int:
