@@ -353,6 +353,7 @@ def test_an_untouched_export_is_intact(story: Trial, home: Path, tmp_path: Path,
 @pytest.mark.parametrize("scope", ["evidence", "inspection"])
 def test_a_study_with_nearly_every_kind_of_record_is_intact(long_story: Trial, tmp_path: Path, scope: str) -> None:
     never = {"person-deactivated", "passphrase-changed", "log-read", "looked-up", "confirmation-withdrawn", "backed-up"}
+    never |= {"imported", "list-checked", "list-read"}  # those stand in the studies of every method, below
     assert set(V.KINDS) - set(long_story.kinds) - {"refused", "attempt-failed", "exported"} == never
     folder = tmp_path / "export"
     export_study(long_story.service, long_story.actor("AU"), folder, scope)
@@ -875,7 +876,7 @@ def test_streams_and_integers_below() -> None:
         assert (drawn[:48].hex(), drawn[4090:].hex()) == (case["bytes_0_to_47"], case["bytes_4090_to_4101"])
         words = [int.from_bytes(drawn[4 * i : 4 * i + 4], "big") for i in range(len(case["words"]))]
         assert words == case["words"]
-    for case in given_["below"]:
+    for case in (*given_["below"], *({**one, "drawn": [one["drawn"]]} for one in vectors("methods")["integers"])):
         words = V.Stream(bytes(32))
         words._rest = b"".join(word.to_bytes(4, "big") for word in case["words"])
         assert [words.below(case["n"]) for _ in case["drawn"]] == case["drawn"]
@@ -897,6 +898,30 @@ def test_blocks_shuffles_and_sequences() -> None:
         assert hashlib.sha256(bytes(drawn)).hexdigest() == case["sha256"]
 
 
+@dataclass(frozen=True)
+class Strata:
+    """As much of a study as a design is held to: arms and labels."""
+
+    arms: list[dict[str, str]]
+    labels: list[str]
+
+    @classmethod
+    def of(cls, design: Mapping[str, Any], count: int = 1) -> Strata:
+        """A study with the arms of the design and so many strata."""
+        return cls([{"code": item["arm"]} for item in design["ratio"]], [str(number) for number in range(count)])
+
+
+@pytest.mark.requirement("G01")
+@pytest.mark.requirement("G02")
+def test_lists_of_every_method() -> None:
+    cases = vectors("methods")["lists"]
+    assert {case["design"]["method"] for case in cases} == V.METHODS.keys() - {"permuted-block"}
+    for case in cases:
+        design = V.Design(case["design"], Strata.of(case["design"], 2))
+        drawn = V.arms_of(bytes.fromhex(case["prk"]), case["label"], design, case["stratum"])
+        assert (design.algorithm, bytes(drawn).hex()) == (case["algorithm"], case["arms"])
+
+
 @pytest.mark.requirement("G01")
 @pytest.mark.requirement("C06")
 def test_the_whole_list_commitments_and_root() -> None:
@@ -905,8 +930,8 @@ def test_the_whole_list_commitments_and_root() -> None:
     assert [V.seed_commitment(share).hex() for share in shares] == given_["seed_commitments"]
     committed = V.hmac_sha256(bytes.fromhex(given_["design_salt"]), V.tag("design") + V.canon(given_["design"]))
     prk = V.pseudorandom_key(fingerprint, committed, shares)
-    design, tree = given_["design"], V.Tree()
-    drawn = list(V.entries_of(prk, given_["label"], [1, 1], design["block_sizes"], design["length"]))
+    design, tree = V.Design(given_["design"], V.Study(vectors("study")["canonical"].encode())), V.Tree()
+    drawn = list(V.entries_of(prk, given_["label"], design, 0))
     assert bytes(arm for arm, _ in drawn).hex() == given_["arms"]
     for entry, (arm, salt) in zip(given_["entries"], drawn, strict=True):
         leaf_place = V.place_of(given_["label"], entry["position"])

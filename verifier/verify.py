@@ -21,7 +21,7 @@ What stands where:
     Ed25519, strict                         §8.4        records and their forms                 §9
     AES-256-CTR, HKDF                       §4          the state of a log, and its rules       §10
     study, participant pattern              §2          eligibility, judged again               §14
-    design, streams, blocks, list           §3 - §6     tree, checkpoints                       §16
+    design, streams, methods, list          §3 - §6     tree, checkpoints                       §16
     commitments, root, sealed.json          §7          receipts                                §17
     the opened list, drawn again            §15.5       the export and the numbered checks      §18, §11
 """
@@ -40,12 +40,14 @@ import stat
 import sys
 import warnings
 import zoneinfo
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from math import gcd
+from operator import floordiv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,7 +150,7 @@ def from_base64(text: str, length: int | None = None) -> bytes:
 
 # ---- canonical JSON (§1.3) -------------------------------------------------------------------------------------------
 
-BODY_BOUND, SEALED_BOUND, FORM_BOUND, OTHER_BOUND = 2**20, 2**31, 2**16, 2**24
+BODY_BOUND, SEALED_BOUND, FORM_BOUND, SEED_BOUND, OTHER_BOUND = 2**20, 2**31, 2**16, 2**20, 2**24
 LARGEST = 2**53 - 1
 
 
@@ -453,7 +455,7 @@ def aes256_encrypt(keys: list[int], block: bytes) -> bytes:
     return b"".join(u32(_substituted(word) ^ keys[56 + i]) for i, word in enumerate(mixed))
 
 
-# ---- streams, blocks, the list (§4 - §6) -----------------------------------------------------------------------------
+# ---- streams, methods, the list (§4 - §6) ----------------------------------------------------------------------------
 
 
 class Stream:
@@ -471,12 +473,14 @@ class Stream:
         return taken
 
     def below(self, n: int) -> int:
-        """The next integer below n (§4.3): words at or over the limit are thrown away."""
-        limit = 2**32 - 2**32 % n
+        """The next integer below n (§4.3), of as many words as n needs; those at or over the limit are thrown away."""
+        words = max(1, ((n - 1).bit_length() + 31) // 32)
+        space = 1 << 32 * words
+        limit = space - space % n
         while True:
-            word = int.from_bytes(self.take(4), "big")
-            if word < limit:
-                return word % n
+            drawn = int.from_bytes(self.take(4 * words), "big")
+            if drawn < limit:
+                return drawn % n
 
 
 def seed_commitment(share: bytes) -> bytes:
@@ -491,7 +495,7 @@ def pseudorandom_key(fingerprint: bytes, design_commitment: bytes, shares: list[
 
 
 def stream(prk: bytes, purpose: str, label: str) -> Stream:
-    """The stream of a purpose (`size`, `shuffle`, `salt`) and a stratum."""
+    """The stream of a purpose (`size`, `shuffle`, `draw`, `salt`) and a stratum."""
     info = tag("stream") + prefixed(purpose.encode("ascii")) + prefixed(label.encode("utf-8"))
     return Stream(hkdf_expand(prk, info, 32))
 
@@ -511,7 +515,7 @@ def shuffle(block: list[int], below: Callable[[int], int]) -> list[int]:
 
 
 def sequence(prk: bytes, label: str, shares: list[int], sizes: list[int], length: int) -> Iterator[int]:
-    """§5.3: the arms of one stratum; the last block is shuffled whole, then cut."""
+    """§5.3, `permuted-block`: the arms of one stratum; the last block is shuffled whole, then cut."""
     size_stream, shuffle_stream = stream(prk, "size", label), stream(prk, "shuffle", label)
     left = length
     while left > 0:
@@ -520,10 +524,130 @@ def sequence(prk: bytes, label: str, shares: list[int], sizes: list[int], length
         left -= len(block)
 
 
-def entries_of(prk: bytes, label: str, shares: list[int], sizes: list[int], length: int) -> Iterator[tuple[int, bytes]]:
+Weights = Callable[[list[int]], Sequence[int]]  # how often each arm came in this block -> its weight now (§5.5)
+
+
+def by_weights(prk: bytes, label: str, design: Design) -> Iterator[int]:
+    """§5.4: the arms of one stratum. What is cut from the last block is not drawn: nothing comes after it."""
+    size_stream, draw_stream = stream(prk, "size", label), stream(prk, "draw", label)
+    sizes = design.sizes or [design.length]
+    weights = {size: WEIGHTS[design.method](design, size) for size in sizes}
+    left = design.length
+    while left > 0:
+        size = sizes[size_stream.below(len(sizes))] if design.sizes else design.length
+        counts = [0] * len(design.shares)
+        for _ in range(min(size, left)):
+            weighed = weights[size](counts)
+            rest, arm = draw_stream.below(sum(weighed)), 0
+            while rest >= weighed[arm]:
+                rest -= weighed[arm]
+                arm += 1
+            counts[arm] += 1
+            yield arm
+        left -= size
+
+
+def _complete(design: Design, _: int) -> Weights:
+    return lambda _: design.shares
+
+
+def _random_allocation_rule(design: Design, size: int) -> Weights:
+    whole = [share * size // sum(design.shares) for share in design.shares]
+    return lambda counts: [whole[arm] - count for arm, count in enumerate(counts)]
+
+
+def _big_stick(design: Design, _: int) -> Weights:
+    limit = design.limit
+
+    def weigh(counts: list[int]) -> Sequence[int]:
+        lead = counts[0] - counts[1]
+        return (0, 1) if lead >= limit else (1, 0) if lead <= -limit else (1, 1)
+
+    return weigh
+
+
+def _biased_coin(design: Design, _: int) -> Weights:
+    p, q = design.probability
+
+    def weigh(counts: list[int]) -> Sequence[int]:
+        lead = counts[0] - counts[1]
+        return (q - p, p) if lead > 0 else (p, q - p) if lead < 0 else (1, 1)
+
+    return weigh
+
+
+def _urn(design: Design, _: int) -> Weights:
+    alpha, beta, ones = design.alpha, design.beta, [1] * len(design.shares)
+
+    def weigh(counts: list[int]) -> Sequence[int]:
+        full = alpha + beta * sum(counts)
+        weighed = [full - beta * count for count in counts]
+        return weighed if any(weighed) else ones
+
+    return weigh
+
+
+def _truncated_binomial(_: Design, size: int) -> Weights:
+    return lambda counts: [1 if 2 * count < size else 0 for count in counts]
+
+
+def _chen(design: Design, size: int) -> Weights:
+    stick, coin, limit = _big_stick(design, size), _biased_coin(design, size), design.limit
+    return lambda counts: coin(counts) if -limit < counts[0] - counts[1] < limit else stick(counts)
+
+
+def _maximal_procedure(design: Design, size: int) -> Weights:
+    limit, ways = design.limit, _ways(design.limit, size)
+
+    def weigh(counts: list[int]) -> Sequence[int]:
+        row, lead = ways[size - sum(counts) - 1], counts[0] - counts[1]
+        return row[lead + 1 + limit + 1], row[lead - 1 + limit + 1]
+
+    return weigh
+
+
+@lru_cache(maxsize=1)
+def _ways(limit: int, size: int) -> list[list[int]]:
+    """W(i, d) of §5.5 at [i][d + limit + 1], for i < size and |d| <= limit + 1: all strata ask for the same ones."""
+    row = [0] * (2 * limit + 3)
+    row[limit + 1] = 1
+    rows = [row]
+    while len(rows) < size:
+        row = [0, *(row[at - 1] + row[at + 1] for at in range(1, 2 * limit + 2)), 0]
+        rows.append(row)
+    return rows
+
+
+def _block_urn(design: Design, _: int) -> Weights:
+    shares, balls = design.shares, design.lambda_
+
+    def weigh(counts: list[int]) -> Sequence[int]:
+        filled = balls + min(map(floordiv, counts, shares))
+        return [shares[arm] * filled - count for arm, count in enumerate(counts)]
+
+    return weigh
+
+
+WEIGHTS: dict[str, Callable[[Design, int], Weights]] = {
+    "complete": _complete, "random-allocation-rule": _random_allocation_rule, "big-stick": _big_stick,
+    "biased-coin": _biased_coin, "urn": _urn, "truncated-binomial": _truncated_binomial, "chen": _chen,
+    "maximal-procedure": _maximal_procedure, "block-urn": _block_urn,
+}  # fmt: skip
+
+
+def arms_of(prk: bytes, label: str, design: Design, stratum: int) -> Iterator[int]:
+    """§5: the arms of one stratum, the `stratum`-th of the study from 0."""
+    if design.method == "imported-list":
+        return iter(bytes.fromhex(design.arms[stratum]))
+    if design.method == "permuted-block":
+        return sequence(prk, label, design.shares, design.sizes, design.length)
+    return by_weights(prk, label, design)
+
+
+def entries_of(prk: bytes, label: str, design: Design, stratum: int) -> Iterator[tuple[int, bytes]]:
     """§6: (arm index, salt) of each position of one stratum."""
     salts = stream(prk, "salt", label)
-    for arm in sequence(prk, label, shares, sizes, length):
+    for arm in arms_of(prk, label, design, stratum):
         yield arm, salts.take(32)
 
 
@@ -991,10 +1115,10 @@ def included_root(leaf: bytes, index: int, size: int, path: list[bytes]) -> byte
 
 STATES = ("none", "open", "sealed", "active", "paused", "closed", "opened", "recovering")
 ROLES = ("sponsor", "statistician", "custodian", "investigator", "pharmacist", "auditor")
-ALLOCATIONS, SEALINGS = ("allocated", "late", "receipt-entered"), ("generated", "resealed")
+ALLOCATIONS, SEALINGS = ("allocated", "late", "receipt-entered"), ("generated", "imported", "resealed")
 LEADS_TO = {
-    "study-opened": "open", "generated": "sealed", "activated": "active", "paused": "paused", "resumed": "active",
-    "closed": "closed", "opened": "opened",
+    "study-opened": "open", "generated": "sealed", "imported": "sealed", "activated": "active", "paused": "paused",
+    "resumed": "active", "closed": "closed", "opened": "opened",
 }  # fmt: skip
 
 
@@ -1042,6 +1166,15 @@ KINDS = {
     "generated": _kind(
         _SEALING, "(reason)", "open sealed", "statistician",
         "I generated and sealed the list; no one has seen an arm of it."),
+    "imported": _kind(
+        _SEALING + " source_digest", "origin (reason)", "open sealed", "statistician",
+        "I checked and sealed this list, which was made elsewhere as stated."),
+    "list-checked": _kind(
+        "sealing report_digest", "", "sealed", "statistician",
+        "I checked the sealed list against its design; the report of this digest found no fault."),
+    "list-read": _kind(
+        "sealing purpose", "", "sealed active paused closed opened", "statistician",
+        "I read the sealed list for the purpose stated, with the arms that are still to come."),
     "granted": _kind(
         "grantee half sealing envelope", "", "sealed active paused", "statistician investigator pharmacist",
         "I grant this person their half of the key."),
@@ -1172,7 +1305,9 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "code": is_string, "deactivated": is_identifier, "finding": is_identifier, "sealing": hexadecimal(16),
     "algorithm": is_string, "root": is_digest, "sealed_digest": is_digest, "design_commitment": is_digest,
     "seed_commitments": lambda value: is_list(value, is_digest), "holders": lambda value: is_list(value, is_identifier),
-    "seed_origin": one_of("system", "given"), "grantee": is_identifier, "half": one_of("pharmacist", "investigator"),
+    "seed_origin": one_of("system", "given"), "source_digest": is_digest, "report_digest": is_digest,
+    "purpose": one_of("check", "balance", "export"), "grantee": is_identifier,
+    "half": one_of("pharmacist", "investigator"),
     "envelope": hexadecimal(80), "participant": or_null(is_identifier), "stratum": is_stratum, "position": is_count,
     "attempt": is_attempt, "release": is_digest, "confirmation": is_count, "number": is_count, "arm": is_count,
     "salt": is_digest, "allocation": is_count, "what": one_of("stratum", "ineligible", "in-error", "treatment"),
@@ -1551,8 +1686,9 @@ def rule_decided(history: History, record: Record) -> None:
 
 
 def rule_generated(history: History, record: Record) -> None:
-    """§10.4."""
-    same(record["algorithm"], "permuted-block/1", "an unknown algorithm")
+    """§10.4: `generated` and `imported`."""
+    known = [f"{method}/1" for method in METHODS if (method == "imported-list") == (record.kind == "imported")]
+    need(record["algorithm"] in known, "an unknown algorithm, or none of this kind", known, record["algorithm"])
     need(history.sealing is None or "reason" in record.details, "a further generation gives no reason")
     need(record["seed_origin"] == "system" or record["mode"] == "test", "a given seed outside mode test")
     _held_by_two(history, record)
@@ -1587,7 +1723,7 @@ def rule_granted(history: History, record: Record) -> None:
 
 
 def rule_of_a_holder(history: History, record: Record) -> None:
-    """§10.4: `share-copied` and `share-given`."""
+    """§10.4: `share-copied`, `share-given`, `list-checked` and `list-read`."""
     sealing = the_sealing(history, record, "sealing")
     need(record["person"] in sealing["holders"], "not a holder of a share", sealing["holders"], record["person"])
 
@@ -1770,8 +1906,9 @@ def rule_reviewed(_: History, record: Record) -> None:
 RULES: dict[str, Callable[[History, Record], None]] = {
     "person-added": rule_person_added, "person-enrolled": rule_person_enrolled,
     "person-deactivated": rule_person_deactivated, "decided": rule_decided, "generated": rule_generated,
-    "resealed": rule_resealed, "granted": rule_granted, "share-copied": rule_of_a_holder,
-    "share-given": rule_of_a_holder, "opened": rule_opened, "activated": rule_activated,
+    "imported": rule_generated, "resealed": rule_resealed, "granted": rule_granted, "share-copied": rule_of_a_holder,
+    "share-given": rule_of_a_holder, "list-checked": rule_of_a_holder, "list-read": rule_of_a_holder,
+    "opened": rule_opened, "activated": rule_activated,
     "confirmed": rule_confirmed, "screen-failed": rule_attempt, "confirmation-withdrawn": rule_withdrawn,
     "allocated": rule_allocated, "late": rule_late, "shown-again": its_allocation, "looked-up": its_allocation,
     "unblinded": its_allocation, "receipt-copied": its_allocation, "corrected": rule_corrected,
@@ -1980,25 +2117,102 @@ def _entry(text: Any) -> bytes:
     return from_base64(text, 93)
 
 
+# method: the fields it needs beside `format`, `method`, `length` and `ratio` | those it may have (§3)
+METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "permuted-block": (("block_sizes",), ()),
+    "complete": ((), ()),
+    "random-allocation-rule": ((), ()),
+    "big-stick": (("limit",), ()),
+    "biased-coin": (("probability",), ()),
+    "urn": (("alpha", "beta"), ()),
+    "truncated-binomial": ((), ("block_sizes",)),
+    "chen": (("limit", "probability"), ()),
+    "maximal-procedure": (("limit",), ()),
+    "block-urn": (("lambda",), ()),
+    "imported-list": (("arms",), ()),
+}
+OF_TWO_ARMS = ("big-stick", "biased-coin", "truncated-binomial", "chen", "maximal-procedure")
+PROBABILITY = re.compile("([1-9][0-9]{0,3})/([1-9][0-9]{0,3})")
+
+
+def is_whole(least: int, most: int) -> Callable[[Any], bool]:
+    """A test: an integer between these two, both included. `true` is none."""
+    return lambda value: type(value) is int and least <= value <= most
+
+
 class Design:
-    """How the list was drawn (§3)."""
+    """How the list was drawn (§3). A Fault when a field is not there, is too many or has another form.
+
+    `sizes` is empty where the method draws no blocks.
+    """
 
     def __init__(self, plain: Any, study: Study) -> None:
-        exactly(plain, "format", "method", "block_sizes", "length", "ratio")
+        need(isinstance(plain, dict), "the design is no object")
+        method = plain.get("method")
+        need(isinstance(method, str) and method in METHODS, "another method of a design", list(METHODS), method)
+        needs, may = METHODS[method]
+        exactly(plain, "format", "method", "length", "ratio", *needs, *(name for name in may if name in plain))
         same(plain["format"], "allocator-design/1", "another format of a design")
-        same(plain["method"], "permuted-block", "another method of a design")
-        ratio, sizes, length = plain["ratio"], plain["block_sizes"], plain["length"]
-        share = record_of(arm=is_identifier, share=lambda value: is_count(value) and 1 <= value <= 1000)
-        need(is_list(ratio, share), "the ratio has a wrong form", None, ratio)
+        self.method: str = method
+        self.algorithm = f"{method}/1"
+        self.length = self._whole(plain, "length", 1, 10**7)
+        self.shares = self._ratio(plain["ratio"], study)
+        self.sizes = self._sizes(plain["block_sizes"]) if "block_sizes" in plain else []
+        self.limit = self._whole(plain, "limit", 1, 50 if method == "maximal-procedure" else 1000)
+        self.lambda_ = self._whole(plain, "lambda", 1, 1000)
+        self.alpha, self.beta = self._whole(plain, "alpha", 0, 1000), self._whole(plain, "beta", 0, 1000)
+        self.probability = self._probability(plain["probability"]) if "probability" in plain else (0, 0)
+        self.arms = self._arms(plain["arms"], study) if "arms" in plain else []
+        self._fit()
+
+    @staticmethod
+    def _whole(plain: dict[str, Any], name: str, least: int, most: int) -> int:
+        """A field that is a whole number; `least` where this method has none."""
+        value = plain.get(name, least)
+        need(is_whole(least, most)(value), f"{name} of the design has a wrong form", f"{least} ... {most}", value)
+        return int(value)
+
+    @staticmethod
+    def _ratio(ratio: Any, study: Study) -> list[int]:
+        need(is_list(ratio, record_of(arm=is_identifier, share=is_whole(1, 1000))), "the ratio has a wrong form", None,
+             ratio)  # fmt: skip
         codes = [arm["code"] for arm in study.arms]
         same([item["arm"] for item in ratio], codes, "the arms of the ratio are not the study's")
-        self.shares: list[int] = [item["share"] for item in ratio]
-        total = sum(self.shares)
-        fits = is_list(sizes, lambda size: is_count(size) and 1 <= size <= 10_000 and size % total == 0, 1)
+        return [item["share"] for item in ratio]
+
+    def _sizes(self, sizes: Any) -> list[int]:
+        fits = is_list(sizes, lambda size: is_whole(1, 10_000)(size) and size % sum(self.shares) == 0, 1)
         need(fits and sizes == sorted(set(sizes)), "the block sizes have a wrong form", None, sizes)
-        need(is_count(length) and 1 <= length <= 10**7, "the length has a wrong form", None, length)
-        self.sizes: list[int] = sizes
-        self.length: int = length
+        return list(sizes)
+
+    @staticmethod
+    def _probability(text: Any) -> tuple[int, int]:
+        match = PROBABILITY.fullmatch(text) if isinstance(text, str) else None
+        p, q = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+        fits = q < 2 * p and p < q <= 1000 and gcd(p, q) == 1
+        need(fits, "the probability is no fraction between 1/2 and 1 in lowest terms", "2/3", text)
+        return p, q
+
+    def _arms(self, lists: Any, study: Study) -> list[str]:
+        strata, arms = len(study.labels), len(self.shares)
+        need(self.length * strata <= 20_000, "an imported list is longer than 20000 entries", None, self.length)
+        fits = is_list(lists, hexadecimal(self.length), strata, strata)
+        need(fits, "arms of the design has a wrong form", None, lists)
+        need(all(max(bytes.fromhex(text)) < arms for text in lists), "an arm of the list is no arm of the study")
+        return list(lists)
+
+    def _fit(self) -> None:
+        """What a method asks of ratio, length and the fields together."""
+        equal, method = len(set(self.shares)) == 1, self.method
+        if method in OF_TWO_ARMS:
+            need(equal and len(self.shares) == 2, f"{method} is for two arms with equal shares", None, self.shares)
+        if method == "urn":
+            need(equal, "urn is for equal shares", None, self.shares)
+            need(self.alpha + self.beta > 0, "alpha and beta are both 0")
+        whole = {"random-allocation-rule": sum(self.shares), "maximal-procedure": 2, "truncated-binomial": 2}
+        if not self.sizes:
+            need(self.length % whole.get(method, 1) == 0, f"no length for {method}", None, self.length)
+        need(method != "maximal-procedure" or self.length <= 2000, "too long for maximal-procedure", 2000, self.length)
 
 
 def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
@@ -2007,7 +2221,7 @@ def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
     need(sealed is not None and sealing is not None, "there is no sealed list to hold the seed to")
     assert first is not None and sealing is not None and opened is not None and sealed is not None
     same(sha256(data).hex(), opened["seed_digest"], "seed.json is not the one in the log")
-    seed = exactly(parse_canonical(data), "format", "study", "sealing", "shares", "design", "salt")
+    seed = exactly(parse_canonical(data, SEED_BOUND), "format", "study", "sealing", "shares", "design", "salt")
     same(seed["format"], "allocator-seed/1", "another format")
     same(seed["study"], first["study"], "another study's seed")
     same(seed["sealing"], sealing["sealing"], "the seed of another sealing")
@@ -2017,14 +2231,14 @@ def check_opening(data: bytes, log: History, sealed: Sealed | None) -> None:
     design = Design(seed["design"], log.study)
     committed = hmac_sha256(bytes.fromhex(seed["salt"]), tag("design") + canon(seed["design"]))
     same(committed.hex(), sealing["design_commitment"], "the design is not the one committed to")
+    same(design.algorithm, sealing["algorithm"], "the list was drawn by another method than its record says")
     fingerprint, sealing_id = log.study.fingerprint, bytes.fromhex(sealing["sealing"])
     prk = pseudorandom_key(fingerprint, committed, shares)
-    for label in log.study.labels:
+    for stratum, label in enumerate(log.study.labels):
         # before anything is drawn: a list of another length is not worth its time
         commitments = sealed.commitments.get(label, [])
         same(len(commitments), design.length, f"stratum {label} has another number of entries")
-        drawn = entries_of(prk, label, design.shares, design.sizes, design.length)
-        for position, (arm, salt) in enumerate(drawn):
+        for position, (arm, salt) in enumerate(entries_of(prk, label, design, stratum)):
             again = commitment_of(fingerprint, sealing_id, place_of(label, position), arm, salt)
             same(again.hex(), commitments[position].hex(), f"entry {position} of stratum {label} is not the one drawn")
 
