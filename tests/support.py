@@ -219,6 +219,7 @@ class TrialFactory:
         length: int = 20,
         block_sizes: tuple[int, ...] = (4, 6),
         findings: Iterable[dict[str, Any]] = (),
+        how: RandomizationDesign | None = None,
         **variant: Any,
     ) -> Trial:
         """A trial of its own, as far as `until`: opened, enrolled, sealed, granted or active.
@@ -228,15 +229,15 @@ class TrialFactory:
             length: entries of each stratum.
             block_sizes: of the design.
             findings: recorded at the opening, as `check` gives them.
+            how: another design than permuted blocks, instead of length and block_sizes; an imported list is imported.
             variant: stratified, enrollment, hours of `study_bytes`.
         """
         findings = list(findings)
-        key = json.dumps([length, block_sizes, findings, sorted(variant.items())])
+        how = how or design(length=length, block_sizes=block_sizes)
+        key = json.dumps([how.plain(), findings, sorted(variant.items())])
         if key not in self._cache:
-            self._cache[key] = _build(
-                self._templates / str(len(self._cache)), study_bytes(**variant), design(length=length,
-                block_sizes=block_sizes), findings,
-            )  # fmt: skip
+            folder = self._templates / str(len(self._cache))
+            self._cache[key] = _build(folder, study_bytes(**variant), how, findings)
         stages, actors, codes = self._cache[key]
         home = self._folder / f"home-{len(self._made)}"
         shutil.copytree(stages[until], home)
@@ -305,7 +306,10 @@ def _build(
     for person, role in PEOPLE.items():
         trial.enrol(person, role)
     keep("enrolled")
-    service.generate(actors["ST"], how)
+    if how.method == "imported-list":
+        service.import_list(actors["ST"], how, origin="drawn by hand", source_digest="5d" * 32)
+    else:
+        service.generate(actors["ST"], how)
     keep("sealed")
     service.grant(actors["ST"], "PH")
     service.grant(actors["ST"], "IN")

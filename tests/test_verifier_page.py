@@ -30,13 +30,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.canonical import canonical_bytes
+from allocator.design import RandomizationDesign
 from allocator.export_evidence import read_export
+from allocator.exporting import export_study
 from allocator.log import GENESIS, detail_commitment, link
 from allocator.person import sign
 from allocator.verify import verify
-from attacks import Stored, dump
+from attacks import Forger, Stored, dump
 from chromium import Chromium, Page, executable
-from support import Trial
+from support import Trial, TrialFactory
 from test_export import manifest_again
 from test_export import told as told  # the fixture
 from test_person import SMALL_ORDER_Y, encodings
@@ -883,6 +885,58 @@ def test_an_opened_export_shows_the_list_and_the_trail(browser: Chromium, told: 
     page.wait("document.querySelector('#records pre')")
     page.wait("document.querySelector('#records td.whole h3')")
     assert '"consent"' in page.value("document.querySelector('#records td.whole').innerText")  # a private detail
+
+
+def opened_export(trial: Trial, folder: Path) -> Path:
+    """An export of the study, one participant allocated, after both holders opened its list."""
+    trial.allocate("P-001")
+    trial.service.change_state(trial.actor("SP"), "closed", "all are allocated")
+    for holder in ("ST", "CU"):
+        trial.service.open_list(trial.actor(holder))
+    export_study(trial.service, trial.actor("AU"), folder, "inspection")
+    return folder
+
+
+RATIO = (("IL2-GCV", 1), ("GCV", 1))
+MAXIMAL = RandomizationDesign(method="maximal-procedure", limit=3, length=80, ratio=RATIO)
+IMPORTED = RandomizationDesign(method="imported-list", arms=(bytes((0, 1, 1, 0)),), length=4, ratio=RATIO)
+
+
+@pytest.mark.requirement("C06", "G01", "G02")
+@pytest.mark.parametrize("how, origin, drawn, said", [
+    (MAXIMAL, "Drawn and sealed by maximal-procedure/1 (record 11).", "The list, drawn again from the seed 80",
+     "Drawn again from the seed: all 80 entries are the sealed ones."),
+    (IMPORTED, "Elsewhere, and sealed here (record 11).", "The list, as it was imported 4",
+     "As it was imported: all 4 entries are the sealed ones."),
+], ids=["maximal procedure", "imported"])  # fmt: skip
+def test_an_opened_study_of_another_method_is_intact_and_says_how_it_was_made(
+    browser: Chromium,
+    trials: TrialFactory,
+    tmp_path: Path,
+    how: RandomizationDesign,
+    origin: str,
+    drawn: str,
+    said: str,
+) -> None:
+    trial = trials("active", how=how)
+    forger = Forger(trial)
+    seq = forger.write("list-read", {"sealing": forger.sealed.sealing.hex(), "purpose": "balance"}, by="ST")
+    forger.close()
+    folder = opened_export(trial, tmp_path / "export")
+    page = browser.open(PAGE)
+    page.choose("#pick-files", files_of(folder))
+    verdict = seen(page, "Intact in itself")
+    page.wait("document.querySelector('#list tbody tr')")
+    page.picture(tmp_path / "other-method.png")
+    assert origin in verdict.words and fits(page)
+    assert f"A holder of a share, with the arms still to come: record {seq}." in verdict.words
+    assert ("How the list was made: it came from elsewhere" in verdict.words) == (how is IMPORTED)
+    assert said in page.value("document.querySelector('ul.checks').innerText")
+    assert page.value("document.querySelector('#list h2').innerText") == drawn
+    arms = page.value("[...document.querySelectorAll('#list tbody tr')].map((row) => row.children[2].innerText)")
+    if how is IMPORTED:
+        assert arms == ["IL2-GCV", "GCV", "GCV", "IL2-GCV"]
+    assert "purpose balance" in page.value("document.querySelector('#records').innerText")
 
 
 @pytest.mark.requirement("L03")
