@@ -34,6 +34,8 @@ PURE = [
     "imported_list",
     "methods",
     "design",
+    "transitions",
+    "simulate",
     "states",
     "assess",
     "toml_files",

@@ -1,0 +1,190 @@
+"""Transitions: the counts of a block as numbered states, with where each arm leads from them. Pure.
+
+Made from a method's own integer weights (`method.Weights`), each state once and only when it is reached, so that many
+sequences are drawn, or followed exactly, by looking up arrays instead of asking the method again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from allocator.keystream import WORD, draw_below
+from allocator.method import Method, Parameters
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_STATES = 300_000  # kept at a time; beyond it those that were left behind are forgotten
+Key = tuple[int, tuple[int, ...]]  # which of the declared block sizes, and the counts of its arms
+END: Key = (-1, ())  # after a whole block, where the size of the next is drawn
+
+
+class Transitions:
+    """The states of a block that were reached so far. It grows while it is used.
+
+    Attributes, all indexed by the number of a state:
+        chance: (states, arms), the probability of each arm next; 0 before `expand` was asked for the state.
+        best: (states,), the greatest of them.
+        level: (states,), the imbalance: max n_k/r_k − min n_k/r_k of counts n and shares r.
+        roots: the number of the empty block of each declared size.
+        end: the number of `END`, which only designs with several block sizes reach.
+    """
+
+    def __init__(self, method: Method, given: Parameters) -> None:
+        self._weights = [method.weights(given, size) for size in given.blocks]
+        self._given = given
+        self.arms = len(given.ratio)
+        self._clear()
+
+    def _clear(self) -> None:
+        import numpy as np
+
+        self._ids: dict[Key, int] = {}
+        self._keys: list[Key] = []
+        self._levels: list[float] = []  # of states that the arrays do not have yet
+        self._refusing = False
+        self._large: dict[int, list[int]] = {}  # running sums of weights whose sum is no word
+        self._open = 0  # states that are not expanded
+        self.chance = np.zeros((0, self.arms))
+        self.best = np.zeros(0)
+        self.level = np.zeros(0)
+        self._done = np.zeros(0, dtype=bool)
+        self._sums = np.ones(0, dtype=np.uint32)
+        self._highest = np.zeros(0, dtype=np.uint32)
+        self._running = [np.zeros(0, dtype=np.uint32) for _ in range(self.arms - 1)]
+        self._following = np.zeros((0, self.arms), dtype=np.intp)
+        none = (0,) * self.arms
+        self.roots = [self._number((menu, none)) for menu in range(len(self._weights))]
+        self.end = self._number(END)
+        self._grow()
+        self._done[self.end] = True
+        self._open -= 1
+
+    def _number(self, key: Key) -> int:
+        state = self._ids.get(key)
+        if state is None:
+            state = self._ids[key] = len(self._keys)
+            self._keys.append(key)
+            self._levels.append(self._imbalance(key[1]))
+            self._open += 1
+        return state
+
+    def _imbalance(self, counts: Sequence[int]) -> float:
+        scaled = [count / share for count, share in zip(counts, self._given.shares, strict=False)]
+        return max(scaled) - min(scaled) if scaled else 0.0
+
+    def _grow(self) -> None:
+        """Room for every numbered state, and the imbalance of the new ones."""
+        import numpy as np
+
+        made, room = len(self._keys), len(self.level)
+        if made > room:
+            more = max(made, 2 * room) - room
+
+            def longer(array: NDArray[Any], fill: int = 0) -> NDArray[Any]:
+                return np.concatenate([array, np.full((more, *array.shape[1:]), fill, dtype=array.dtype)])
+
+            self.chance, self.best, self.level = longer(self.chance), longer(self.best), longer(self.level)
+            self._done, self._sums = longer(self._done), longer(self._sums, 1)
+            self._highest = longer(self._highest, WORD - 1)
+            self._running = [longer(array) for array in self._running]
+            self._following = longer(self._following)
+        self.level[made - len(self._levels) : made] = self._levels
+        self._levels = []
+
+    def expand(self, states: NDArray[np.intp]) -> None:
+        """Ask the method for the weights of those of these states for which it was not asked yet."""
+        import numpy as np
+
+        if not self._open:
+            return
+        seen = np.zeros(len(self._done), dtype=bool)
+        seen[states] = True
+        fresh = np.flatnonzero(seen & ~self._done)
+        if not len(fresh):
+            return
+        weighed = [self._weights[menu](counts) for menu, counts in (self._keys[state] for state in fresh.tolist())]
+        sums = [sum(of_state) for of_state in weighed]
+        following = [
+            [self._after(state, arm) if weight else self.end for arm, weight in enumerate(of_state)]
+            for state, of_state in zip(fresh.tolist(), weighed, strict=True)
+        ]
+        chance = [[weight / total for weight in of_state] for of_state, total in zip(weighed, sums, strict=True)]
+        self._grow()
+        self._following[fresh] = following
+        self.chance[fresh] = chance
+        self.best[fresh] = self.chance[fresh].max(axis=1)
+        for place, (state, total) in enumerate(zip(fresh.tolist(), sums, strict=True)):
+            if total >= WORD:
+                self._large[state] = list(accumulate(weighed[place]))
+                weighed[place], sums[place] = (1,) + (0,) * (self.arms - 1), 1
+        self._sums[fresh] = sums
+        self._highest[fresh] = [WORD - 1 - WORD % total for total in sums]
+        self._refusing = self._refusing or any(WORD % total for total in sums)
+        for arm, of_arm in enumerate(self._running):
+            of_arm[fresh] = [sum(of_state[: arm + 1]) for of_state in weighed]
+        self._done[fresh] = True
+        self._open -= len(fresh)
+
+    def _after(self, state: int, arm: int) -> int:
+        menu, counts = self._keys[state]
+        after = (*counts[:arm], counts[arm] + 1, *counts[arm + 1 :])
+        if not self._given.block_sizes or sum(after) < self._given.blocks[menu]:
+            return self._number((menu, after))
+        if self._imbalance(after):
+            raise RuntimeError(f"a whole block of {after} does not honour the ratio {self._given.shares}")
+        return self.roots[0] if len(self.roots) == 1 else self.end
+
+    def draw(self, states: NDArray[np.intp], drawn: NDArray[np.uint32], spare: Iterator[int]) -> NDArray[np.intp]:
+        """The next arm of each sequence, by the rule of `methods.draw_block`: one word mod the sum of the weights.
+
+        Args:
+            states: (sequences,), expanded.
+            drawn: (sequences,), a word for each.
+            spare: further words, for a word in the incomplete last run, and for sums of 2^32 or more; in the order
+                of the sequences.
+        """
+        import numpy as np
+
+        sums = self._sums.take(states)
+        rest = drawn % sums
+        if self._refusing:
+            for place in np.flatnonzero(drawn > self._highest.take(states)).tolist():
+                rest[place] = draw_below(spare, int(sums[place]))
+        arms = np.zeros(len(states), dtype=np.intp)
+        for of_arm in self._running:
+            arms += rest >= of_arm.take(states)
+        if self._large:
+            self._draw_large(states, arms, spare)
+        return arms
+
+    def _draw_large(self, states: NDArray[np.intp], arms: NDArray[np.intp], spare: Iterator[int]) -> None:
+        for place, state in enumerate(states.tolist()):
+            running = self._large.get(state)
+            if running:
+                drawn = draw_below(spare, running[-1])
+                arms[place] = next(arm for arm, most in enumerate(running) if drawn < most)
+
+    def after(self, states: NDArray[np.intp], arms: NDArray[np.intp] | int) -> NDArray[np.intp]:
+        """Where these arms lead from these states, which were expanded."""
+        return self._following.ravel().take(states * self.arms + arms)
+
+    def counts(self, state: int) -> tuple[int, ...]:
+        """The counts of the block in this state."""
+        return self._keys[state][1]
+
+    def trimmed(self, states: NDArray[np.intp], most: int = MAX_STATES) -> NDArray[np.intp]:
+        """The same states, numbered anew with all others forgotten, where there are more than `most`."""
+        import numpy as np
+
+        if len(self._keys) <= most:
+            return states
+        live, places = np.unique(states, return_inverse=True)
+        keys = [self._keys[state] for state in live.tolist()]
+        self._clear()
+        numbers = np.array([self._number(key) for key in keys], dtype=np.intp)
+        self._grow()
+        return numbers[places]
