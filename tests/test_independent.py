@@ -34,8 +34,11 @@ from allocator.home import study_place
 from allocator.keys import ONLY_FOR_TESTS
 from allocator.keystream import draw_below
 from allocator.log import detail_commitment
+from allocator.maximal_procedure import ways_on
+from allocator.method import DesignError
+from allocator.methods import ALGORITHMS, METHODS, draw_stratum
 from allocator.opening import Opening, open_study
-from allocator.permuted_block import draw_stratum, shuffle
+from allocator.permuted_block import shuffle
 from allocator.person import _SMALL_ORDER, check_signature
 from allocator.schedule import generate_schedule
 from allocator.service import AllocationService
@@ -44,6 +47,7 @@ from allocator.toml_files import read_design, read_study
 from allocator.verify import verify
 from allocator.writer import Actor
 from independent import drawing, eligibility, encoding, records, sealed
+from independent.design import algorithm, check_design
 from independent.trial import Trial
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +134,20 @@ def test_vectors_of_permuted_blocks() -> None:
 
 
 @pytest.mark.requirement("G01")
+def test_vectors_of_every_other_method() -> None:
+    given_ = vectors("methods")
+    for case in given_["integers"]:
+        assert drawing.below(iter(case["words"]), case["n"]) == case["drawn"]
+    assert {case["design"]["method"] for case in given_["lists"]} == METHODS.keys() - {"permuted-block"}
+    for case in given_["lists"]:
+        design = case["design"]
+        check_design(design, [item["arm"] for item in design["ratio"]], 2)
+        assert algorithm(design) == case["algorithm"]
+        arms = drawing.arms_of(bytes.fromhex(case["prk"]), case["label"], design, case["stratum"])
+        assert bytes(arms).hex() == case["arms"]
+
+
+@pytest.mark.requirement("G01")
 @pytest.mark.requirement("C06")
 def test_vectors_of_a_whole_schedule() -> None:
     case = vectors("schedule")
@@ -210,9 +228,12 @@ def _outcome(parse: Any, data: bytes) -> Any:
         return "refused"
 
 
-@given(st.lists(st.integers(0, 2**32 - 1), min_size=60, max_size=60), st.integers(1, 2**32))
+@given(
+    st.lists(st.integers(0, 2**32 - 1), min_size=60, max_size=60),
+    st.integers(1, 2**32) | st.integers(1, 2**100) | st.sampled_from([2**64 - 1, 2**64, 2**64 + 1, 2**95 + 1]),
+)
 def test_both_draw_the_same_integers(words: list[int], n: int) -> None:
-    theirs, ours = iter([*words, *[0] * 9]), iter([*words, *[0] * 9])
+    theirs, ours = iter([*words, *[0] * 20]), iter([*words, *[0] * 20])  # five integers of four words
     assert [drawing.below(theirs, n) for _ in range(5)] == [draw_below(ours, n) for _ in range(5)]
     assert list(theirs) == list(ours)
     assert drawing.shuffled(range(20), iter([*words, *[0] * 20])) == shuffle(list(range(20)), iter([*words, *[0] * 20]))
@@ -231,7 +252,145 @@ def test_both_draw_the_same_integers(words: list[int], n: int) -> None:
 @example(bytes(32), "{}", [3, 4, 4], {5}, 165)
 def test_both_draw_the_same_list(prk: bytes, label: str, shares: list[int], times: set[int], length: int) -> None:
     sizes = [sum(shares) * k for k in sorted(times)]
-    assert bytes(drawing.sequence(prk, label, shares, sizes, length)) == draw_stratum(prk, label, shares, sizes, length)
+    plain = _plain("permuted-block", length, shares, block_sizes=sizes)
+    assert bytes(drawing.sequence(prk, label, shares, sizes, length)) == _by_the_package(prk, label, plain)
+
+
+def _plain(method: str, length: int, shares: list[int], **fields: Any) -> dict[str, Any]:
+    """A design of arms A, B, …"""
+    ratio = [{"arm": chr(65 + arm), "share": share} for arm, share in enumerate(shares)]
+    return {"format": "allocator-design/1", "method": method, "length": length, "ratio": ratio, **fields}
+
+
+def _by_the_package(prk: bytes, label: str, plain: dict[str, Any], stratum: int = 0) -> bytes:
+    return draw_stratum(plain["method"], RandomizationDesign.from_tables(plain), prk, label, stratum)
+
+
+LIMITS, LENGTHS = st.integers(1, 6) | st.just(1000), st.integers(1, 90)
+PROBABILITIES = st.fractions("501/1000", "999/1000", max_denominator=1000).map(
+    lambda f: f"{f.numerator}/{f.denominator}"
+)
+
+
+@st.composite
+def designs(draw: st.DrawFn, strata: int = 2) -> dict[str, Any]:
+    """A design of any method, of a study with so many strata, in its canonical form."""
+    method, length = draw(st.sampled_from(list(METHODS))), draw(LENGTHS)
+    shares = draw(st.lists(st.integers(1, 5), min_size=2, max_size=6))
+    if method in ("big-stick", "biased-coin", "truncated-binomial", "chen", "maximal-procedure"):
+        shares = shares[:1] * 2
+    if method == "urn":
+        shares = shares[:1] * len(shares)
+    total, fields = sum(shares), {}
+    sizes = st.sets(st.integers(1, 6), min_size=1, max_size=4).map(lambda times: [total * k for k in sorted(times)])
+    if method == "permuted-block" or (method == "truncated-binomial" and draw(st.booleans())):
+        fields["block_sizes"] = draw(sizes)
+    elif method in ("truncated-binomial", "maximal-procedure"):
+        length *= 2
+    if method == "random-allocation-rule":
+        length *= total
+    if method in ("big-stick", "chen", "maximal-procedure"):
+        fields["limit"] = draw(st.integers(1, 50) if method == "maximal-procedure" else LIMITS)
+    if method in ("biased-coin", "chen"):
+        fields["probability"] = draw(PROBABILITIES)
+    if method == "urn":
+        balls = st.integers(0, 4) | st.just(1000)
+        fields |= dict(zip(("alpha", "beta"), draw(st.tuples(balls, balls).filter(any)), strict=True))
+    if method == "block-urn":
+        fields["lambda"] = draw(LIMITS)
+    if method == "imported-list":
+        entries = st.lists(st.integers(0, len(shares) - 1), min_size=length, max_size=length)
+        fields["arms"] = [bytes(draw(entries)).hex() for _ in range(strata)]
+    return _plain(method, length, shares, **fields)
+
+
+@pytest.mark.requirement("G01")
+@pytest.mark.requirement("G02")
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(KEYS32, LABELS, designs(), st.integers(0, 1))
+@example(bytes(32), "{}", _plain("maximal-procedure", 400, [1, 1], limit=50), 0)
+@example(bytes(32), "{}", _plain("maximal-procedure", 90, [3, 3], limit=1), 0)
+@example(bytes(32), "{}", _plain("chen", 2000, [1, 1], limit=3, probability="999/1000"), 0)
+@example(bytes(32), "{}", _plain("urn", 300, [1000] * 100, alpha=0, beta=1000), 0)
+@example(bytes(32), "{}", _plain("block-urn", 300, [1, 1000, 2], **{"lambda": 1000}), 0)
+@example(bytes(32), "{}", _plain("truncated-binomial", 41, [2, 2], block_sizes=[4, 40]), 0)
+def test_both_draw_the_same_list_by_every_method(prk: bytes, label: str, plain: dict[str, Any], stratum: int) -> None:
+    check_design(plain, [item["arm"] for item in plain["ratio"]], 2)
+    assert algorithm(plain) == ALGORITHMS[plain["method"]]
+    assert bytes(drawing.arms_of(prk, label, plain, stratum)) == _by_the_package(prk, label, plain, stratum)
+
+
+@pytest.mark.requirement("G01")
+@settings(deadline=None)
+@given(st.integers(0, 400), st.integers(-51, 51), st.integers(1, 50))
+@example(1999, 1, 50)
+@example(1998, 0, 3)
+def test_both_count_the_same_ways_on(steps: int, at: int, limit: int) -> None:
+    """By reflection here, by recursion in the package."""
+    assert drawing.walks(steps, at, limit) == ways_on(steps + 1, limit)[steps].get(abs(at), 0)
+
+
+def _of_two(*shares: Any) -> list[dict[str, Any]]:
+    return [{"arm": code, "share": share} for code, share in zip("AB", shares, strict=True)]
+
+
+ODD_FIELDS: dict[str, list[Any]] = {
+    "method": [*METHODS, "minimization", "", None, ["complete"]],
+    "format": ["allocator-design/2", None],
+    "length": [0, 1, 7, 12, 2000, 2001, 2002, 10_000_001, True, "20", None],
+    "ratio": [
+        *([], {}, None, ["A", "B"], _of_two(1, 1)[:1], _of_two(1, 1)[::-1], [*_of_two(1, 1), {"arm": "A", "share": 1}]),
+        *(_of_two(share, share) for share in (0, 2, 1000, 1001, "1", None)),
+        *(_of_two(1, 2), [{**item, "x": 1} for item in _of_two(1, 1)]),
+    ],
+    "limit": [True, "3", 0, 1, 50, 51, 1000, 1001, None],
+    "lambda": [True, "3", 0, 1, 1000, 1001, None],
+    "alpha": [True, -1, 0, 1000, 1001, "1", None],
+    "beta": [False, -1, 0, 1000, 1001, None],
+    "probability": [
+        *("2/3", "501/1000", "999/1000", "4/6", "1/2", "1/1", "02/3", "2/03", "1001/2000", "1000/1001", "3/2"),
+        *("2/3 ", "2/3\n", "٢/٣", "-2/3", "0/1", "2/0", "2", "", 2, None),
+    ],
+    "block_sizes": [[], [0], [4], [4, 6], [6, 4], [4, 4], [5], [True], ["4"], [10_000], [10_002], 4, None, {}],
+    "arms": [
+        *(["000101000101"] * 2, ["000101000101", "000101000102"], ["00010100010A"] * 2, ["00010100010"] * 2),
+        *(["00010100010x"] * 2, ["00 1010001 1"] * 2, ["00 0101000101"] * 2, [""] * 2, [0, 1], "0001", None, {}),
+    ],
+}
+USUAL: dict[str, Any] = {"limit": 3, "probability": "2/3", "alpha": 0, "beta": 1, "lambda": 2, "block_sizes": [4, 6]}
+USUAL["arms"] = ["000101000101", "010001000100"]
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize("method", METHODS)
+def test_both_take_the_same_designs(method: str) -> None:
+    """A field left out, put in or exchanged: by the text and by the package it is a design, or it is none."""
+    fields = {key: USUAL[key] for key in METHODS[method].KEYS}
+    base = _plain(method, 6, [1, 1], **fields)
+    cases = [base, {**base, "seed": 1}, *({key: base[key] for key in base if key != left_out} for left_out in base)]
+    cases += [{**base, name: value} for name, values in ODD_FIELDS.items() for value in values]
+    cases += [{**case, "ratio": _of_two(2, 2)} for case in cases]
+    taken = [_taken_by_text(case) for case in cases]
+    ours = [_taken_by_the_package(case) for case in cases]
+    assert [case for case, one, other in zip(cases, taken, ours, strict=True) if one != other] == []
+    assert taken[0] and not taken[1] and {True, False} == {*taken[len(base) + 2 :]}
+
+
+def _taken_by_text(plain: dict[str, Any]) -> bool:
+    try:
+        check_design(plain, ["A", "B"], 2)
+    except encoding.Refused:
+        return False
+    return True
+
+
+def _taken_by_the_package(plain: dict[str, Any]) -> bool:
+    """As the reader of a seed does (§15.5)."""
+    try:
+        design = RandomizationDesign.from_tables(plain)
+    except (DesignError, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return canonical_bytes(design.plain()) == encoding.canon(plain) and [code for code, _ in design.ratio] == ["A", "B"]
 
 
 FACTORS = """

@@ -1,14 +1,16 @@
-"""§2 to §6: study, design, streams, blocks, schedule."""
+"""§2 to §6: study, design, streams, methods, schedule. What a design must be stands in `design`."""
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from .encoding import canon, expand, mac, prefixed, sha256, tag, uint
+from .encoding import Refused, canon, expand, mac, prefixed, sha256, tag, uint
 
 
 def study_object(file: dict[str, Any]) -> dict[str, Any]:
@@ -86,11 +88,15 @@ def words(key: bytes) -> Iterator[int]:
 
 def below(source: Iterator[int], n: int) -> int:
     """§4.3."""
-    limit = 2**32 - 2**32 % n
-    word = next(source)
-    while word >= limit:
-        word = next(source)
-    return word % n
+    k = 1
+    while 2 ** (32 * k) < n:
+        k += 1
+    x = limit = 2 ** (32 * k) - 2 ** (32 * k) % n
+    while x >= limit:
+        x = 0
+        for _ in range(k):
+            x = 2**32 * x + next(source)
+    return x % n
 
 
 def block(shares: Sequence[int], size: int) -> list[int]:
@@ -125,16 +131,93 @@ def sequence(prk: bytes, label: str, shares: Sequence[int], sizes: Sequence[int]
     return result[:length]
 
 
+def walks(steps: int, at: int, limit: int) -> int:
+    """§5.5, W: ways back to 0 in so many steps of 1 within -limit … limit; by reflection (Feller 1968, III.1), not by
+    the recursion of the text."""
+    if abs(at) > limit:
+        return 0
+    wall = limit + 1  # where no way may be; its images repeat every 4 walls
+
+    def free(to: int) -> int:
+        up, odd = divmod(steps + to - at, 2)
+        return 0 if odd or not 0 <= up <= steps else math.comb(steps, up)
+
+    turns = range(-steps // wall - 1, steps // wall + 2)
+    return sum(free(4 * wall * turn) - free(4 * wall * turn + 2 * wall) for turn in turns)
+
+
+_walks = functools.cache(walks)
+
+
+def weights(design: dict[str, Any], counts: Sequence[int], size: int) -> list[int]:
+    """§5.5: of each arm, after these counts of a block of this size."""
+    ratio, n, lead = [item["share"] for item in design["ratio"]], sum(counts), counts[0] - counts[1]
+    limit, arms = design.get("limit", 0), range(len(counts))
+    p, q = map(int, design.get("probability", "1/1").split("/"))
+    coin = [1, 1] if lead == 0 else [q - p, p] if lead > 0 else [p, q - p]
+    least = min(count // share for count, share in zip(counts, ratio, strict=True))
+    balls = design.get("lambda", 0) + least
+    match design["method"]:
+        case "complete":
+            return ratio
+        case "random-allocation-rule":
+            return [size * ratio[k] // sum(ratio) - counts[k] for k in arms]
+        case "big-stick" | "chen" if abs(lead) >= limit:
+            return [int(lead < 0), int(lead > 0)]
+        case "big-stick":
+            return [1, 1]
+        case "biased-coin" | "chen":
+            return coin
+        case "urn":
+            result = [design["alpha"] + design["beta"] * (n - count) for count in counts]
+            return result if sum(result) else [1] * len(counts)
+        case "truncated-binomial":
+            return [int(2 * count < size) for count in counts]
+        case "maximal-procedure":
+            return [_walks(size - n - 1, lead + step, limit) for step in (1, -1)]
+        case "block-urn":
+            return [ratio[k] * balls - counts[k] for k in arms]
+        case method:
+            raise Refused(f"{method} has no weights")
+
+
+def drawn_by_weights(prk: bytes, label: str, design: dict[str, Any]) -> list[int]:
+    """§5.4."""
+    sizes, draws = words(stream_key(prk, "size", label)), words(stream_key(prk, "draw", label))
+    result: list[int] = []
+    while len(result) < design["length"]:
+        size = design["length"]
+        if "block_sizes" in design:
+            size = design["block_sizes"][below(sizes, len(design["block_sizes"]))]
+        counts = [0] * len(design["ratio"])
+        for _ in range(size):
+            sums = list(itertools.accumulate(weights(design, counts, size)))
+            x = below(draws, sums[-1])
+            arm = next(k for k, reached in enumerate(sums) if reached > x)
+            counts[arm] += 1
+            result.append(arm)
+    return result[: design["length"]]
+
+
+def arms_of(prk: bytes, label: str, design: dict[str, Any], stratum: int) -> list[int]:
+    """§5: of one stratum, counted from 0."""
+    if design["method"] == "imported-list":
+        return list(bytes.fromhex(design["arms"][stratum]))
+    if design["method"] == "permuted-block":
+        shares = [item["share"] for item in design["ratio"]]
+        return sequence(prk, label, shares, design["block_sizes"], design["length"])
+    return drawn_by_weights(prk, label, design)
+
+
 def schedule(
     study: dict[str, Any], design: dict[str, Any], salt: bytes, shares: Sequence[bytes]
 ) -> list[tuple[str, list[tuple[int, bytes]]]]:
     """§6: (label, [(arm, salt), …]) of every stratum."""
     prk = prk_of(fingerprint(study), design_commitment(design, salt), shares)
     result, length = [], design["length"]
-    for stratum in strata(study):
+    for number, stratum in enumerate(strata(study)):
         label = label_of(stratum)
-        ratio = [item["share"] for item in design["ratio"]]
-        arms = sequence(prk, label, ratio, design["block_sizes"], length)
+        arms = arms_of(prk, label, design, number)
         salts = stream_bytes(stream_key(prk, "salt", label), 0, 32 * length)
         result.append((label, [(arm, salts[32 * p : 32 * p + 32]) for p, arm in enumerate(arms)]))
     return result

@@ -22,7 +22,8 @@ from .encoding import TIME, Refused, canon, mac, parse, prefixed, sha256, tag, u
 
 FIELD = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
-UNSIGNED = ("attempt-failed",)
+UNSIGNED = ("attempt-failed", "clock-jump")
+SEALING = ("generated", "imported", "resealed")
 
 
 def record_hash(prev: bytes, body: bytes) -> bytes:
@@ -107,7 +108,7 @@ def _findings(connection: sqlite3.Connection, folder: Path) -> Iterator[str]:
                 check_signature(keys[fields["person"]], bytes.fromhex(fields["signature"]), prev, fields)
             except Refused as error:
                 yield f"record {expected}: {error}"
-        if fields["kind"] == "generated":
+        if fields["kind"] in SEALING:
             newest = fields
         if fields["kind"] == "allocated":
             allocated.append(fields)
