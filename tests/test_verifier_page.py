@@ -887,9 +887,9 @@ def test_an_opened_export_shows_the_list_and_the_trail(browser: Chromium, told: 
     assert '"consent"' in page.value("document.querySelector('#records td.whole').innerText")  # a private detail
 
 
-def opened_export(trial: Trial, folder: Path) -> Path:
+def opened_export(trial: Trial, folder: Path, stratum: Mapping[str, str] | None = None) -> Path:
     """An export of the study, one participant allocated, after both holders opened its list."""
-    trial.allocate("P-001")
+    trial.allocate("P-001", stratum=stratum)
     trial.service.change_state(trial.actor("SP"), "closed", "all are allocated")
     for holder in ("ST", "CU"):
         trial.service.open_list(trial.actor(holder))

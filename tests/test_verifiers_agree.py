@@ -6,32 +6,45 @@ wrote past the service is put into an export by hand (`as_export`), so that the 
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import importlib.util
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import attacks
+from allocator import sealing
 from allocator.canonical import canonical_bytes
+from allocator.design import RandomizationDesign
+from allocator.errors import EvidenceError
 from allocator.export import detail_line
 from allocator.export_evidence import read_export
-from allocator.log import Detail
+from allocator.log import Detail, Record
 from allocator.receipt import parse_receipt
+from allocator.seed import Seed, draw_again
 from allocator.session import read_study_copy
+from allocator.study import stratum_label
 from allocator.verdict import Given
 from allocator.verify import verify, verify_receipt
+from allocator.writer import Actor
 from attacks import Forger
-from support import STUDY_ID, Trial, TrialFactory
+from support import STUDY_ID, Trial, TrialFactory, study
 from test_attacks import COLLUSIONS
 from test_export import CHANGES, manifest_again, rewrite
 from test_export import told as told  # the fixture
 from test_person import SMALL_ORDER_Y, encodings
-from test_verifier_page import Verifier
+from test_verifier_page import BENT_DESIGNS, DRAW, EDGE_DESIGNS, Verifier, good_design, opened_export
 from test_verifier_page import verifier as verifier  # the fixture: the page's script in Node
 
 ROOT = Path(__file__).parent.parent
@@ -203,6 +216,368 @@ def test_all_three_refuse_the_encodings_on_which_libraries_disagree(
         attacks.rebuild(home, [*rows[:-1], bent])
         found = agreed(verifier, as_export(home, tmp_path / str(number)))[1]
         assert ("16 signature", len(rows) - 1) in found
+
+
+# ---- other methods, imported lists, lists that were read ------------------------------------------------------------
+
+
+def how(method: str, *, length: int = 8, ratio: tuple[int, int] = (1, 1), **own: Any) -> RandomizationDesign:
+    """A design for the real study's two arms."""
+    return RandomizationDesign(
+        method=method, length=length, ratio=tuple(zip(("IL2-GCV", "GCV"), ratio, strict=True)), **own
+    )
+
+
+BY_HAND = how("imported-list", length=4, arms=(bytes((0, 1, 1, 0)),))
+OPENED = {
+    "big-stick": how("big-stick", limit=2),
+    "chen": how("chen", limit=2, probability=Fraction(3, 4)),
+    "urn": how("urn", alpha=0, beta=1, ratio=(3, 3)),
+    "truncated-binomial": how("truncated-binomial", length=9, block_sizes=(4, 6)),
+    "maximal-procedure": how("maximal-procedure", length=80, limit=3),  # several words an integer
+    "block-urn": how("block-urn", lambda_=2, ratio=(2, 1)),
+    "imported-list": BY_HAND,
+}
+STRATIFIED = {
+    "random-allocation-rule": how("random-allocation-rule", length=6, ratio=(1, 2)),
+    "imported-list": how("imported-list", length=3, arms=(bytes((0, 1, 1)), bytes((1, 1, 0)))),
+}
+
+
+@pytest.mark.requirement("G01", "G02", "C06", "R01")
+@pytest.mark.parametrize(
+    "design, stratified",
+    [*((design, False) for design in OPENED.values()), *((design, True) for design in STRATIFIED.values())],
+    ids=[*OPENED, *(f"{name}, stratified" for name in STRATIFIED)],
+)
+def test_all_three_draw_the_opened_list_of_another_method_again(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path, design: RandomizationDesign, stratified: bool
+) -> None:
+    trial = trials("active", how=design, stratified=stratified)
+    folder = opened_export(trial, tmp_path / "export", {"site": "B"} if stratified else None)
+    assert agreed(verifier, folder) == ("intact-local", [])
+
+
+def disclosed(home: Path, actors: Mapping[str, Actor], algorithm: str | None = None, **design: Any) -> None:
+    """The opened home as its people could have made it: another algorithm in its record, or a list of another design.
+
+    Its entries stay as they are; everything that names the design, and each signature, is made anew.
+    """
+    source, rows = attacks.place(home), attacks.dump(home)
+    seed = json.loads(source.seed_file.read_bytes())
+    seed["design"] = {**seed["design"], **design}
+    key, text = bytes.fromhex(seed["salt"]), b"allocator/v1/design\0" + canonical_bytes(seed["design"])
+    commitment = hmac.digest(key, text, "sha256").hex()
+    sealed = json.loads(source.sealed_file.read_bytes()) | {"design_commitment": commitment}
+    changes: dict[str, dict[str, Any]] = {"opened": {}, "generated": {"design_commitment": commitment}}
+    for kind, field, path, plain in (
+        ("opened", "seed_digest", source.seed_file, seed),
+        ("generated", "sealed_digest", source.sealed_file, sealed),
+    ):
+        path.write_bytes(canonical_bytes(plain))
+        changes[kind][field] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if algorithm:
+        changes["generated"]["algorithm"] = algorithm
+    rows = [row.with_fields(**changes.get(row.fields["kind"], {})) for row in rows]
+    rows = attacks.rechained(rows, actors)
+    attacks.rebuild(home, rows)
+    attacks.write_head(home, len(rows) - 1, rows[-1].hash)
+
+
+@pytest.mark.requirement("C06", "G02")
+@pytest.mark.parametrize("design", [
+    {}, {"limit": 3}, {"limit": 0}, {"length": 9}, {"method": "complete"}, {"lambda": 2}, {"method": "urn", "limit": 1}
+])  # fmt: skip
+def test_all_three_name_an_opened_list_of_another_design(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path, design: dict[str, Any]
+) -> None:
+    trial = trials("active", how=OPENED["big-stick"])
+    opened_export(trial, tmp_path / "true")
+    trial.close()
+    disclosed(trial.home, trial.actors, **design)
+    _, findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))
+    expected = {("25 opening", -1)} if design else set()
+    assert about_the_log(findings) == sorted(expected)
+
+
+def about_the_log(findings: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Without what is wrong with any export made by hand: it has no certificate and no checkpoint."""
+    return [(check, seq) for check, seq in findings if check not in ("26 export", "23 checkpoint")]
+
+
+def sealing_fields(forger: Forger, **changes: Any) -> dict[str, Any]:
+    """The fields of the newest sealing, some of them changed: the same list sealed once more."""
+    newest = max((*forger.records("generated"), *forger.records("imported")), key=lambda record: record.seq)
+    names = ("sealing", "algorithm", "root", "sealed_digest", "design_commitment", "seed_commitments", "holders")
+    return {**{name: newest.fields[name] for name in (*names, "seed_origin")}, **changes}
+
+
+def _generated(kind: str = "generated", /, **changes: Any) -> Callable[[Forger], int]:
+    """A further record of a sealing kind, with a reason."""
+
+    def forge(forger: Forger) -> int:
+        extra = {"source_digest": "5d" * 32} if kind == "imported" else {}
+        details = {"origin": "a spreadsheet"} if kind == "imported" else {}
+        fields = {**sealing_fields(forger), **extra, **changes}
+        fields = {name: value for name, value in fields.items() if value is not None}
+        return forger.write(kind, fields, {**details, "reason": "once more"}, by="ST")
+
+    return forge
+
+
+def _read(
+    purpose: str = "check", *, by: str = "ST", role: str | None = None, **changes: Any
+) -> Callable[[Forger], int]:
+    def forge(forger: Forger) -> int:
+        fields = {"sealing": forger.sealed.sealing.hex(), "purpose": purpose, **changes}
+        return forger.write("list-read", fields, by=by, role=role)
+
+    return forge
+
+
+def _checked(*, by: str = "ST", role: str | None = None, **changes: Any) -> Callable[[Forger], int]:
+    def forge(forger: Forger) -> int:
+        fields = {"sealing": forger.sealed.sealing.hex(), "report_digest": "ab" * 32, **changes}
+        return forger.write("list-checked", fields, by=by, role=role)
+
+    return forge
+
+
+def _by_another(act: Callable[..., Callable[[Forger], int]]) -> Callable[[Forger], int]:
+    """By a statistician who holds no share."""
+
+    def forge(forger: Forger) -> int:
+        forger.enrol_both("S2", ["statistician"])
+        return act(by="S2")(forger)
+
+    return forge
+
+
+def _without_reason(kind: str, algorithm: str) -> Callable[[Forger], int]:
+    def forge(forger: Forger) -> int:
+        extra = {"source_digest": "5d" * 32} if kind == "imported" else {}
+        details = {"origin": "a spreadsheet"} if kind == "imported" else {}
+        return forger.write(kind, {**sealing_fields(forger, algorithm=algorithm), **extra}, details, by="ST")
+
+    return forge
+
+
+def _resealed_after(algorithm: str) -> Callable[[Forger], int]:
+    """A record of a sealing that no program would write, and the same list sealed again as it says."""
+
+    def forge(forger: Forger) -> int:
+        seq = _generated(algorithm=algorithm)(forger)
+        forger.write("resealed", sealing_fields(forger), {"reason": "a new laptop"}, by="ST")
+        return seq
+
+    return forge
+
+
+def _resealed(forger: Forger) -> int:
+    return forger.write("resealed", sealing_fields(forger), {"reason": "a new laptop"}, by="ST")
+
+
+# words -> stage, whether the list is imported, what is written, the checks that must name it (None: it is good)
+LISTS: dict[str, tuple[str, bool, Callable[[Forger], int], str | None]] = {
+    "read while sealed": ("sealed", False, _read(), None),
+    "read while active": ("active", True, _read("balance"), None),
+    "read for an export": ("active", False, _read("export"), None),
+    "read, of another sealing": ("active", False, _read(sealing="00" * 16), "19"),
+    "read without a share": ("active", False, _by_another(_read), "19"),
+    "read by the other holder": ("sealed", False, _read(by="CU", role="custodian"), "15"),
+    "read by a sponsor": ("sealed", False, _read(by="SP", role="sponsor"), "15 19"),
+    "checked": ("sealed", True, _checked(), None),
+    "checked too late": ("active", False, _checked(), "18"),
+    "checked, of another sealing": ("sealed", False, _checked(sealing="00" * 16), "19"),
+    "checked without a share": ("sealed", False, _by_another(_checked), "19"),
+    "checked by an auditor": ("sealed", False, _checked(by="AU", role="auditor"), "15 19"),
+    "imported once more": ("sealed", True, _generated("imported"), None),
+    "imported in place of one drawn": ("sealed", False, _generated("imported", algorithm="imported-list/1"), None),
+    "drawn in place of one imported": ("sealed", True, _generated(algorithm="urn/1"), None),
+    "imported too late": ("active", True, _generated("imported"), "18"),
+    "imported without a reason": ("sealed", True, _without_reason("imported", "imported-list/1"), "19"),
+    "drawn without a reason": ("sealed", True, _without_reason("generated", "chen/1"), "19"),
+    "imported, yet drawn": ("sealed", True, _generated("imported", algorithm="permuted-block/1"), "19"),
+    "drawn, yet imported": ("sealed", False, _generated(algorithm="imported-list/1"), "19"),
+    "drawn by nothing known": ("sealed", False, _generated(algorithm="minimization/1"), "19"),
+    "drawn by a later version": ("sealed", False, _generated(algorithm="urn/2"), "19"),
+    "imported, by one holder": ("sealed", True, _generated("imported", holders=["ST"]), "09 19"),
+    "imported, sealed again": ("active", True, _resealed, None),
+    "sealed again as drawn, yet imported": ("sealed", False, _resealed_after("imported-list/1"), "19"),
+    "sealed again as drawn by nothing": ("sealed", False, _resealed_after("nothing/1"), "19"),
+}
+
+
+@pytest.mark.requirement("L02", "E01", "A06")
+@pytest.mark.parametrize("name", LISTS)
+def test_all_three_judge_records_of_lists_alike(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path, name: str
+) -> None:
+    stage, imported, forge, check = LISTS[name]
+    trial = trials(stage, how=BY_HAND) if imported else trials(stage, enrollment=3, length=4, block_sizes=(2, 4))
+    forger = Forger(trial)
+    seq = forge(forger)
+    attacks.write_head(trial.home, len(attacks.dump(trial.home)) - 1, attacks.dump(trial.home)[-1].hash)
+    forger.close()
+    findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))[1]
+    found = [(name[:2], at) for name, at in about_the_log(findings)]
+    assert found == [(number, seq) for number in (check or "").split()]
+
+
+@pytest.mark.requirement("L02")
+@pytest.mark.parametrize("forge, changes, details", [
+    (_read(), {"purpose": "fun"}, {}),
+    (_read(), {"purpose": None}, {}),
+    (_read(), {"report_digest": "ab" * 32}, {}),
+    (_read(), {"details": {}}, {}),
+    (_read(), {"meaning": "I checked and sealed this list, which was made elsewhere as stated."}, {}),
+    (_checked(), {"report_digest": "ab"}, {}),
+    (_checked(), {"purpose": "check"}, {}),
+    (_generated("imported"), {"source_digest": None}, {}),
+    (_generated("imported"), {"source_digest": "5D" * 32}, {}),
+    (_generated("imported"), {"algorithm": 1}, {}),
+    (_generated("imported"), {}, {"origin": None}),
+    (_generated("imported"), {}, {"name": "Dr X"}),
+    (_generated(algorithm="urn/1"), {"source_digest": "5d" * 32}, {}),
+    (_generated(algorithm="urn/1"), {}, {"origin": "a spreadsheet"}),
+])  # fmt: skip
+def test_all_three_refuse_another_form_of_these_records(
+    trials: TrialFactory,
+    verifier: Verifier,
+    tmp_path: Path,
+    forge: Callable[[Forger], int],
+    changes: dict[str, Any],
+    details: dict[str, str | None],
+) -> None:
+    trial = trials("sealed", how=BY_HAND)
+    forger = Forger(trial)
+    seq = forge(forger)
+    forger.close()
+    *rows, bent = attacks.dump(trial.home)
+    salted = {name: value and (bytes(32), value) for name, value in details.items()}
+    kept = {name: detail for name, detail in {**bent.details, **salted}.items() if detail}
+    fields = {name: value for name, value in {**bent.fields, **changes}.items() if value is not None}
+    rows = attacks.rechained([*rows, replace(bent, details=kept).of(fields)], trial.actors)
+    attacks.rebuild(trial.home, rows)
+    findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))[1]
+    assert ("06 encoding", seq) in findings
+
+
+@pytest.mark.requirement("L02")
+def test_all_three_judge_a_list_read_before_it_was_sealed(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path
+) -> None:
+    trial = trials("sealed", how=BY_HAND)
+    forger = Forger(trial)
+    _read()(forger)
+    _checked()(forger)
+    forger.close()
+    rows = [row for row in attacks.dump(trial.home) if row.fields["kind"] != "imported"]
+    attacks.rebuild(trial.home, attacks.rechained(rows, trial.actors))
+    findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))[1]
+    assert [(told_, at) for told_, at in findings if told_[:2] in ("18", "19")] == [
+        ("18 state", 11), ("18 state", 12), ("19 rule of the kind", 11), ("19 rule of the kind", 12)
+    ]  # fmt: skip
+
+
+SALT, SHARES = "77" * 32, ("11" * 32, "22" * 32)
+
+
+def lists_drawn(verifier: Verifier, design: dict[str, Any], *, stratified: bool = False) -> list[list[str] | None]:
+    """The list that each of the three draws of a design, by stratum in hexadecimal; None where it takes no such one."""
+    of = study(stratified=stratified)
+    key = bytes.fromhex(SALT)
+    commitment = hmac.digest(key, b"allocator/v1/design\0" + canonical_bytes(design), "sha256").hex()
+    labels = [stratum_label(stratum) for stratum in of.strata]
+    arms = [{"code": arm.code} for arm in of.arms]
+    fields = {
+        "sealing": "00" * 16,
+        "seed_commitments": [sealing.seed_commitment(bytes.fromhex(share)).hex() for share in SHARES],
+        "design_commitment": commitment,
+    }
+    seed = Seed(study=of.id, sealing="00" * 16, shares=SHARES, design=design, salt=SALT)
+    try:
+        record = Record(prev=b"", body=b"", fields={**fields, "algorithm": f"{design.get('method')}/1"})
+        ours = [drawn.arms.hex() for drawn in draw_again(seed, of, record).strata]
+    except EvidenceError:
+        ours = None
+    shares = [bytes.fromhex(share) for share in SHARES]
+    prk = STRANGER.pseudorandom_key(of.fingerprint, bytes.fromhex(commitment), shares)
+    try:
+        held = STRANGER.Design(design, SimpleNamespace(arms=arms, labels=labels))
+        strange = [
+            bytes(arm for arm, _ in STRANGER.entries_of(prk, label, held, stratum)).hex()
+            for stratum, label in enumerate(labels)
+        ]
+    except STRANGER.Fault:
+        strange = None
+    draw = f"""(design, study, key) => {{
+        try {{ holdDesign(design, study); }} catch (e) {{ if (e instanceof Refused) return null; throw e; }}
+        return study.labels.map((label, stratum) => hex(({DRAW})(key, label, design, stratum)));
+    }}"""
+    return [ours, strange, verifier.call(draw, design, {"arms": arms, "labels": labels}, prk)]
+
+
+CODES = ("IL2-GCV", "GCV")
+GOOD = st.integers(1, 6)
+WHOLE = st.one_of(GOOD, GOOD, GOOD, st.sampled_from([0, -1, 50, 51, 1000, 1001, True, False, "3", None]))
+SIZES = st.sampled_from([[2], [4, 6], [6], [12]])
+SEVERAL = st.one_of(SIZES, SIZES, st.lists(st.sampled_from([2, 4, 6, 3, 0, 10000, 10002, True]), max_size=3), WHOLE)
+ODDS = st.one_of(
+    st.sampled_from(["2/3", "3/4", "501/1000", "999/1000"]),
+    st.sampled_from(["1/2", "4/6", "3/2", "2/03", "1001/1002", "2", "", 2, None]),
+)
+FIELD = {"block_sizes": SEVERAL, "limit": WHOLE, "lambda": WHOLE, "alpha": WHOLE, "beta": WHOLE}
+FIELD |= {"probability": ODDS, "extra": WHOLE, "arms": st.sampled_from([["0A"], ["zz"], [" 00 01"], "0001", [], None])}
+
+
+@st.composite
+def designs(draw: st.DrawFn, strata: int) -> dict[str, Any]:
+    """Designs of the study's arms, good or nearly so."""
+    method = draw(st.sampled_from([*STRANGER.METHODS, "minimization"]))
+    needs, may = STRANGER.METHODS.get(method, ((), ()))
+    names = [*needs, *(name for name in may if draw(st.booleans()))]
+    if draw(st.integers(0, 9)) == 0:
+        names.append(draw(st.sampled_from(sorted(FIELD))))
+    share = st.one_of(st.just(1), st.integers(1, 4), st.sampled_from([0, 1000, 1001]))
+    first = draw(share)
+    second = draw(st.one_of(st.just(first), st.just(first), share))
+    codes = draw(st.sampled_from([CODES, CODES, CODES, CODES[::-1], CODES[:1]]))
+    ratio = [{"arm": code, "share": part} for code, part in zip(codes, (first, second), strict=False)]
+    length = draw(st.one_of(st.integers(1, 12).map(lambda n: 2 * n), st.sampled_from([0, 1, 3, 9, 41, True, "4"])))
+    fields = {name: draw(FIELD[name]) for name in names}
+    if method == "imported-list" and isinstance(length, int):
+        arm = st.sampled_from(["00", "01"] * 9 + ["02", "0"])
+        fields["arms"] = ["".join(draw(arm) for _ in range(length)) for _ in range(strata)]
+    return {"format": "allocator-design/1", "method": method, "length": length, "ratio": ratio, **fields}
+
+
+@pytest.mark.requirement("G01", "G02", "C06")
+@settings(max_examples=150)
+@given(data=st.data(), stratified=st.booleans())
+def test_all_three_take_the_same_designs_and_draw_the_same_list(
+    verifier: Verifier, data: st.DataObject, stratified: bool
+) -> None:
+    design = data.draw(designs(1 + stratified))
+    ours, strange, shown = lists_drawn(verifier, design, stratified=stratified)
+    assert ours == strange == shown
+
+
+DRAWABLE = [  # without those too long to be drawn here, and a list for another number of strata
+    (method, change)
+    for method, change in (*BENT_DESIGNS, *EDGE_DESIGNS)
+    if change.get("length") != 10**7 and change.get("arms") != ["00" * 8]
+]
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize("method, change", DRAWABLE)
+def test_all_three_judge_designs_at_their_limits_alike(verifier: Verifier, method: str, change: dict[str, Any]) -> None:
+    design = good_design(method, change)
+    names = dict(zip("AB", CODES, strict=True))
+    design["ratio"] = [{**part, "arm": names.get(part["arm"], "C")} for part in design["ratio"]]
+    ours, strange, shown = lists_drawn(verifier, design, stratified=method == "imported-list")
+    assert ours == strange == shown
 
 
 # ---- receipts and checkpoints ---------------------------------------------------------------------------------------
