@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import laws
+from allocator import keystream
 from allocator.design import RandomizationDesign
-from allocator.keystream import stream_key, words
+from allocator.keystream import PURPOSES, stream_key, words
 from allocator.maximal_procedure import MAX_LENGTH
 from allocator.method import Parameters
 from allocator.methods import METHODS, draw_by_weights, draw_stratum
+from allocator.study import stratum_label
 from test_methods import EVERY, ODDS, PRK, arms, designed, every_design, lists_of
 
 seeds = st.binary(min_size=32, max_size=32)
@@ -122,6 +126,88 @@ def test_every_method_stands_in_one_of_the_two() -> None:
 
 
 # ---- streams --------------------------------------------------------------------------------------------------------
+
+
+def info_of(purpose: str, label: str) -> bytes:
+    """What the key of a stream is expanded with, caught where it is used."""
+    caught = []
+
+    class Expand:
+        def __init__(self, algorithm: object, length: int, info: bytes) -> None:
+            assert isinstance(algorithm, SHA256) and length == 32
+            caught.append(info)
+
+        def derive(self, prk: bytes) -> bytes:
+            return prk
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keystream, "HKDFExpand", Expand)
+        assert stream_key(PRK, purpose, label) == PRK
+    return caught[0]
+
+
+def read_back(info: bytes) -> tuple[str, str]:
+    """Purpose and label, from the bytes alone: who can read them back cannot have mixed two of them up."""
+    rest = info.removeprefix(b"allocator/v1/stream\x00")
+    assert len(rest) < len(info)
+    fields = []
+    while rest:
+        size = int.from_bytes(rest[:2], "big")
+        fields.append(rest[2 : 2 + size])
+        assert len(fields[-1]) == size
+        rest = rest[2 + size :]
+    purpose, label = fields
+    return purpose.decode("ascii"), label.decode("utf-8")
+
+
+LABELS = st.text(max_size=40) | st.sampled_from(
+    [
+        "",
+        "{}",
+        "size",
+        "draw",
+        "drawdraw",
+        "\x00\x04draw",
+        '{"draw":"{}"}',
+        '\x00\x00{"site":"A"}',
+        "北京",
+        "x" * 21_000,
+    ]
+)
+
+
+@pytest.mark.requirement("G02")
+@given(st.sampled_from(PURPOSES), LABELS)
+def test_the_key_of_a_stream_names_its_purpose_and_its_stratum_and_no_other(purpose: str, label: str) -> None:
+    """Distinct by construction: two streams with one key would be two pairs with one encoding, and it is read back."""
+    assert read_back(info_of(purpose, label)) == (purpose, label)
+
+
+@pytest.mark.requirement("G02")
+@given(st.tuples(st.sampled_from(PURPOSES), LABELS), st.tuples(st.sampled_from(PURPOSES), LABELS))
+def test_two_streams_have_two_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (stream_key(PRK, *one) == stream_key(PRK, *other)) == (one == other)
+
+
+def test_a_label_that_its_length_field_cannot_hold_is_no_stream() -> None:
+    assert len(stream_key(PRK, "draw", "x" * 65_535)) == 32
+    with pytest.raises(OverflowError):
+        stream_key(PRK, "draw", "x" * 65_536)
+
+
+LEVELS = st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3)
+
+
+@given(LEVELS, LEVELS)
+def test_two_strata_have_two_labels(one: dict[str, str], other: dict[str, str]) -> None:
+    """Factors and levels with quotes, colons and braces in them, or none: a label says which they were."""
+    assert json.loads(stratum_label(one)) == one
+    assert (stratum_label(one) == stratum_label(other)) == (one == other)
+
+
+def test_purposes_are_different() -> None:
+    assert PURPOSES == ("size", "shuffle", "draw", "salt")
+    assert len({stream_key(PRK, purpose, "{}") for purpose in PURPOSES}) == len(PURPOSES)
 
 
 @pytest.mark.requirement("G01")

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator.criterion import Criterion, StudyError
+from allocator.design import RandomizationDesign
 from allocator.errors import FileProblems
+from allocator.methods import METHODS
 from allocator.study import Study
 from allocator.toml_files import read_design, read_study
 
@@ -169,6 +171,128 @@ def test_each_rule_of_a_design_names_its_fault(old: str, new: str, words: str) -
     with pytest.raises(FileProblems) as caught:
         read_design("design.toml", DESIGN.replace(old, new, 1).encode())
     assert words in str(caught.value)
+
+
+# ---- every method in design.toml ------------------------------------------------------------------------------------
+
+WRITTEN = {
+    "permuted-block": "block_sizes = [4, 6]",
+    "complete": "",
+    "random-allocation-rule": "",
+    "big-stick": "limit = 3",
+    "biased-coin": 'probability = "2/3"',
+    "urn": "alpha = 0\nbeta = 1",
+    "truncated-binomial": "block_sizes = [4]",
+    "chen": 'limit = 3\nprobability = "2/3"',
+    "maximal-procedure": "limit = 3",
+    "block-urn": "lambda = 2",
+}
+
+
+def design_text(method: str, keys: str, length: int = 12, ratio: str = "A = 1\nB = 1") -> bytes:
+    """A design.toml: the method on line 2, the length on line 3, its keys from line 4 on, then the ratio."""
+    head = f'format = "allocator-design/1"\nmethod = "{method}"\nlength = {length}\n{keys}\n'
+    return f"{head}[ratio]\n{ratio}\n".encode()
+
+
+def design_problems(data: bytes) -> list[tuple[int, str, str]]:
+    """Line, field and words of each problem; [] when the design is read."""
+    try:
+        read_design("design.toml", data)
+    except FileProblems as error:
+        return [(problem.line, problem.field, problem.message) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("method", WRITTEN)
+def test_a_design_of_every_method_is_read_and_written_again(method: str) -> None:
+    design = read_design("design.toml", design_text(method, WRITTEN[method]))
+    assert (design.method, design.length, design.shares) == (method, 12, (1, 1))
+    assert RandomizationDesign.from_tables(json.loads(json.dumps(design.plain()))) == design
+
+
+def test_every_method_that_is_written_in_a_file_is_tried_here() -> None:
+    assert set(WRITTEN) == set(METHODS) - {"imported-list"}
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "field", "words"),
+    [
+        (design_text("big-stick", ""), 1, "limit", "is missing or empty: big-stick needs it"),
+        (design_text("big-stick", "limit = 1001"), 4, "limit", "1001 is outside 1..1000"),
+        (design_text("big-stick", "limit = 3\nalpha = 1"), 5, "alpha", "big-stick takes no alpha"),
+        (
+            design_text("big-stick", "limit = 3", ratio="A = 2\nB = 1"),
+            *(5, "ratio", "big-stick is defined for two arms with equal shares; block-urn takes others"),
+        ),
+        (
+            design_text("biased-coin", 'probability = "1/2"'),
+            *(4, "probability", "1/2 is not above 1/2 and below 1"),
+        ),
+        (
+            design_text("biased-coin", 'probability = "0.7"'),
+            *(4, "probability", "'0.7' is no fraction of whole numbers such as \"2/3\""),
+        ),
+        (
+            design_text("biased-coin", 'probability = "2/0"'),
+            *(4, "probability", "'2/0' is no fraction of whole numbers such as \"2/3\""),
+        ),
+        (design_text("biased-coin", "probability = 0.7"), 4, "probability", "Input should be a valid string"),
+        (
+            design_text("chen", 'limit = 2\nprobability = "502/1001"'),
+            *(5, "probability", "502/1001 has a denominator above 1000"),
+        ),
+        (
+            design_text("urn", "alpha = 0\nbeta = 0"),
+            *(5, "beta", "alpha and beta are both 0: the urn would stay empty"),
+        ),
+        (
+            design_text("urn", "alpha = 0\nbeta = 1", ratio="A = 1\nB = 2"),
+            *(6, "ratio", "urn is defined for equal shares; block-urn takes others"),
+        ),
+        (
+            design_text("random-allocation-rule", "", length=7),
+            *(3, "length", "7 is not a multiple of 2 (the sum of the ratio)"),
+        ),
+        (
+            design_text("truncated-binomial", "", length=7),
+            *(3, "length", "7 is not even: the list is one block with two halves"),
+        ),
+        (
+            design_text("truncated-binomial", "block_sizes = [3]"),
+            *(4, "block_sizes", "3 is not a multiple of 2 (the sum of the ratio) up to 10000"),
+        ),
+        (
+            design_text("maximal-procedure", "limit = 3", length=2002),
+            *(3, "length", "2002 is not an even number up to 2000: the list ends balanced"),
+        ),
+        (design_text("maximal-procedure", "limit = 51"), 4, "limit", "51 is outside 1..50"),
+        (design_text("block-urn", "lambda = 0"), 4, "lambda", "0 is outside 1..1000"),
+        (design_text("block-urn", "lamda = 2"), 4, "lamda", "unknown key; did you mean 'lambda'?"),
+        (
+            design_text("imported-list", ""),
+            *(2, "method", "imported-list is sealed by `allocator import`, not drawn from a design file"),
+        ),
+    ],
+)
+def test_what_a_method_refuses_stands_at_its_line(data: bytes, line: int, field: str, words: str) -> None:
+    assert design_problems(data) == [(line, field, words)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        design_text("big-stick", "limit = 1000"),
+        design_text("maximal-procedure", "limit = 50", length=2000),
+        design_text("urn", "alpha = 0\nbeta = 1", ratio="A = 1\nB = 1\nC = 1"),
+        design_text("block-urn", "lambda = 1000", ratio="A = 3\nB = 4\nC = 4"),
+        design_text("chen", 'limit = 1\nprobability = "999/1000"', length=1),
+        design_text("biased-coin", 'probability = "4/6"'),
+        design_text("complete", "", ratio="A = 1000\nB = 1"),
+    ],
+)
+def test_what_lies_at_a_bound_is_read(data: bytes) -> None:
+    assert design_problems(data) == []
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"a = 1\n" * 200_000, b"", b"x = [[[[", b"\x00"])

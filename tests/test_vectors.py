@@ -16,8 +16,11 @@ from allocator import merkle
 from allocator.canonical import CanonicalError, canonical_bytes, parse_canonical
 from allocator.checkpoint import check_note, parse_checkpoint, parse_hash, verifier_key
 from allocator.continuity import SharePaper
+from allocator.design import RandomizationDesign
 from allocator.errors import EvidenceError
+from allocator.keystream import draw_below
 from allocator.log import Record, parse_record
+from allocator.methods import METHODS, draw_stratum
 from allocator.person import check_ed25519, check_signature
 from allocator.receipt import check_receipt, file_name, parse_receipt
 from allocator.schedule import generate_schedule
@@ -89,6 +92,33 @@ def test_records_link_and_their_signatures_hold() -> None:
         assert record.hash.hex() == case["hash"]
         assert record.unsigned_body().decode() == case["unsigned_body"]
         check_signature(bytes.fromhex(given["sign_key"]), case["signature"], record.prev, record.unsigned_body())
+
+
+# ---- methods.json ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize("case", vectors("methods")["integers"], ids=lambda case: str(case["n"]))
+def test_integers_of_several_words(case: dict[str, Any]) -> None:
+    assert draw_below(iter(case["words"]), case["n"]) == case["drawn"]
+
+
+@pytest.mark.requirement("G01")
+@pytest.mark.requirement("G02")
+@pytest.mark.parametrize(
+    "case", vectors("methods")["lists"], ids=lambda case: f"{case['design']['method']} {case['label']}"
+)
+def test_each_method_draws_the_list_of_the_vectors(case: dict[str, Any]) -> None:
+    """From the design as it lies in an opening, so that reading it is part of the promise."""
+    design = RandomizationDesign.from_tables(case["design"])
+    assert design.algorithm == case["algorithm"]
+    prk = bytes.fromhex(case["prk"])
+    assert draw_stratum(design.method, design, prk, case["label"], case["stratum"]).hex() == case["arms"]
+
+
+def test_the_vectors_hold_every_method() -> None:
+    assert {case["design"]["method"] for case in vectors("methods")["lists"]} == set(METHODS) - {"permuted-block"}
+    assert {case["stratum"] for case in vectors("methods")["lists"]} == {0, 1}
 
 
 # ---- evidence.json --------------------------------------------------------------------------------------------------
