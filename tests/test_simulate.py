@@ -139,6 +139,22 @@ def test_weights_beyond_a_word_keep_their_law() -> None:
     assert fits(drawn[:, :4], expected)
 
 
+def test_a_word_on_the_bound_between_two_arms_is_settled_exactly() -> None:
+    given = Parameters(length=40, ratio=PAIR, limit=3)
+    weighed = METHODS["maximal-procedure"].weights(given, 40)([1, 0])
+    table = Transitions(METHODS["maximal-procedure"], given)
+    states = np.full(1, table.roots[0])
+    table.expand(states)
+    states = table.after(states, np.zeros(1, dtype=np.intp))
+    table.expand(states)
+    whole = sum(weighed)
+    assert whole >= 2**32
+    bound, left = divmod(weighed[0] * 2**32, whole)
+    for word, spare, arm in [(bound - 1, [], 0), (bound + 1, [], 1), (bound, [left - 1], 0), (bound, [left], 1)]:
+        two_words = iter([part for value in spare for part in divmod(value, 2**32)])
+        assert table.draw(states, np.array([word], dtype=np.uint32), two_words).tolist() == [arm]
+
+
 @pytest.mark.requirement("G04")
 def test_a_part_of_a_list_is_the_start_of_the_whole() -> None:
     for name, given in DESIGNS:

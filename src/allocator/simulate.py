@@ -35,11 +35,13 @@ class Estimate:
         value: the figure.
         standard_error: of the mean; 0 where the figure is exact.
         count: sequences simulated; 0 where the figure is exact.
+        left_out: share of the sequences for which there is no such figure, and which the mean leaves out.
     """
 
     value: float
     standard_error: float = 0.0
     count: int = 0
+    left_out: float = 0.0
 
     @property
     def exact(self) -> bool:

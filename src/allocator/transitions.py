@@ -36,6 +36,7 @@ class Transitions:
     def __init__(self, method: Method, given: Parameters) -> None:
         self._weights = [method.weights(given, size) for size in given.blocks]
         self._given = given
+        self._scale = given.shares if len(set(given.shares)) > 1 else (1,) * len(given.shares)  # 2:2 is 1:1
         self.arms = len(given.ratio)
         self._clear()
 
@@ -52,6 +53,7 @@ class Transitions:
         self.best = np.zeros(0)
         self.level = np.zeros(0)
         self._done = np.zeros(0, dtype=bool)
+        self._fraction = np.zeros(0, dtype=bool)  # states in `_large`
         self._sums = np.ones(0, dtype=np.uint32)
         self._highest = np.zeros(0, dtype=np.uint32)
         self._running = [np.zeros(0, dtype=np.uint32) for _ in range(self.arms - 1)]
@@ -73,7 +75,7 @@ class Transitions:
         return state
 
     def _imbalance(self, counts: Sequence[int]) -> float:
-        scaled = [count / share for count, share in zip(counts, self._given.shares, strict=False)]
+        scaled = [count / share for count, share in zip(counts, self._scale, strict=False)]
         return max(scaled) - min(scaled) if scaled else 0.0
 
     def _grow(self) -> None:
@@ -88,7 +90,8 @@ class Transitions:
                 return np.concatenate([array, np.full((more, *array.shape[1:]), fill, dtype=array.dtype)])
 
             self.chance, self.best, self.level = longer(self.chance), longer(self.best), longer(self.level)
-            self._done, self._sums = longer(self._done), longer(self._sums, 1)
+            self._done, self._fraction = longer(self._done), longer(self._fraction)
+            self._sums = longer(self._sums, 1)
             self._highest = longer(self._highest, WORD - 1)
             self._running = [longer(array) for array in self._running]
             self._following = longer(self._following)
@@ -120,12 +123,18 @@ class Transitions:
         for place, (state, total) in enumerate(zip(fresh.tolist(), sums, strict=True)):
             if total >= WORD:
                 self._large[state] = list(accumulate(weighed[place]))
-                weighed[place], sums[place] = (1,) + (0,) * (self.arms - 1), 1
+                self._fraction[state] = True
+                sums[place] = 1
         self._sums[fresh] = sums
         self._highest[fresh] = [WORD - 1 - WORD % total for total in sums]
         self._refusing = self._refusing or any(WORD % total for total in sums)
         for arm, of_arm in enumerate(self._running):
-            of_arm[fresh] = [sum(of_state[: arm + 1]) for of_state in weighed]
+            of_arm[fresh] = [
+                min(self._large[state][arm] * WORD // self._large[state][-1], WORD - 1)
+                if state in self._large
+                else sum(of_state[: arm + 1])
+                for state, of_state in zip(fresh.tolist(), weighed, strict=True)
+            ]
         self._done[fresh] = True
         self._open -= len(fresh)
 
@@ -141,16 +150,20 @@ class Transitions:
     def draw(self, states: NDArray[np.intp], drawn: NDArray[np.uint32], spare: Iterator[int]) -> NDArray[np.intp]:
         """The next arm of each sequence, by the rule of `methods.draw_block`: one word mod the sum of the weights.
 
+        Where that sum T is 2^32 or more, an integer below 2^32 × T is drawn instead, its part above T the word: the
+        same chances exactly, and the rest of it is needed only for a word in 2^32.
+
         Args:
             states: (sequences,), expanded.
             drawn: (sequences,), a word for each.
-            spare: further words, for a word in the incomplete last run, and for sums of 2^32 or more; in the order
-                of the sequences.
+            spare: further words where one is not enough, in the order of the sequences.
         """
         import numpy as np
 
         sums = self._sums.take(states)
         rest = drawn % sums
+        if self._large:
+            rest = np.where(self._fraction.take(states), drawn, rest)
         if self._refusing:
             for place in np.flatnonzero(drawn > self._highest.take(states)).tolist():
                 rest[place] = draw_below(spare, int(sums[place]))
@@ -158,15 +171,22 @@ class Transitions:
         for of_arm in self._running:
             arms += rest >= of_arm.take(states)
         if self._large:
-            self._draw_large(states, arms, spare)
+            self._settle(states, drawn, arms, spare)
         return arms
 
-    def _draw_large(self, states: NDArray[np.intp], arms: NDArray[np.intp], spare: Iterator[int]) -> None:
-        for place, state in enumerate(states.tolist()):
-            running = self._large.get(state)
-            if running:
-                drawn = draw_below(spare, running[-1])
-                arms[place] = next(arm for arm, most in enumerate(running) if drawn < most)
+    def _settle(
+        self, states: NDArray[np.intp], drawn: NDArray[np.uint32], arms: NDArray[np.intp], spare: Iterator[int]
+    ) -> None:
+        """The arms where a word alone does not tell them: it falls on the bound between two."""
+        import numpy as np
+
+        open_ = np.zeros(len(states), dtype=bool)
+        for of_arm in self._running:
+            open_ |= drawn == of_arm.take(states)
+        for place in np.flatnonzero(open_ & self._fraction.take(states)).tolist():
+            running = self._large[int(states[place])]
+            exact = int(drawn[place]) * running[-1] + draw_below(spare, running[-1])
+            arms[place] = next(arm for arm, most in enumerate(running) if exact < most * WORD)
 
     def after(self, states: NDArray[np.intp], arms: NDArray[np.intp] | int) -> NDArray[np.intp]:
         """Where these arms lead from these states, which were expanded."""
