@@ -31,8 +31,12 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "withdraw": ("investigator", "Withdraw a confirmation before the allocation."),
     },
     "Statistician": {
+        "assess": ("assess", "What designs balance, and what of them can be guessed; no study is needed."),
         "generate": ("statistician", "Draw, seal and commit to the list."),
+        "import": ("lists", "Check and seal a list made elsewhere."),
+        "list": ("lists", "The sealed list in plain, in REDCap's or blockrand's columns; recorded."),
         "grant": ("statistician", "Give a pharmacist or an investigator their half of the key."),
+        "balance": ("balance", "The list checked and signed off; its balance, or a blinded view."),
         "share": ("continuity", "A paper copy of one's own share of the seed."),
         "reseal": ("continuity", "Seal the same list again from both shares of its seed."),
         "open": ("publishing", "After the close: give one's share, and open the list (custodian too)."),
@@ -57,6 +61,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "checkpoint": ("publishing", "A signed head of the log, to be kept elsewhere."),
         "export": ("publishing", "All that a stranger needs to check the study, and two verifiers."),
         "review": ("publishing", "Sign that the trail of a period was reviewed."),
+        "statement": ("statement", "What protocol and report say of randomization, in words to paste."),
         "self-test": ("continuity", "Qualify this installation: a drill of everything, with a report."),
         "check": ("protocol", "Hold a protocol against its registry record; writes nothing."),
         "demo": ("demo", "The whole story of one study in a fresh home, told step by step."),
@@ -68,6 +73,8 @@ _NAMES = {
     "log": "log_command",
     "self-test": "self_test",
     "open": "open_command",
+    "import": "import_list_command",
+    "list": "list_command",
 }  # where the function cannot have the command's name
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
 _TAKE_VALUE = ("--home", "--study", "--as", "--passphrase-file")
