@@ -6,7 +6,6 @@ import copy
 import json
 from dataclasses import replace
 from fractions import Fraction
-from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from hypothesis import strategies as st
 from allocator.boundary import boundary_conflict
 from allocator.criterion import Criterion
 from allocator.design import RandomizationDesign
+from allocator.design_check import cut_probability
 from allocator.errors import InputError
-from allocator.predictability import big_stick_share, cut_probability, guess_share
 from allocator.protocol_check import Finding, check_protocol, parse_registry
 from allocator.study import Factor, Question, Study
+from allocator.t_test import NoScipy
 from allocator.toml_files import read_design, read_study
 
 ROOT = Path(__file__).parent.parent
@@ -215,12 +215,42 @@ def test_k05_works_without_a_record() -> None:
     assert found(registry=None)["K05"].quotes == ("CMV-DNA are more than 10^3 copies",)
 
 
+@pytest.mark.requirement("G05")
 def test_k21_carries_figures_that_are_computed() -> None:
     message = found(design=DESIGN)["K21"].message
-    for figure in ("67.9%", "50.0%", "56.1%", "0.37 SD and 12.1 %", "0.38 SD and 12.9 %", "0.19 SD and 6.0 %"):
+    for figure in ("67.9%", "50.0%", "6.0%", "56.1% and 12.2%", "1.33", "0.38", "0.37 SD", "0.19 SD and 6.0%"):
         assert figure in message
     assert "68.3%" in found(design=design(4))["K21"].message
     assert "71.5%" in found(design=design(2, 4))["K21"].message
+
+
+@pytest.mark.requirement("G05")
+@pytest.mark.parametrize(
+    ("method", "keys", "fires"),
+    [
+        ("complete", {}, False),
+        ("big-stick", {"limit": 3}, False),
+        ("big-stick", {"limit": 5}, False),
+        ("big-stick", {"limit": 2}, True),
+        ("random-allocation-rule", {}, False),
+        ("urn", {"alpha": 0, "beta": 1}, True),
+        ("maximal-procedure", {"limit": 3}, True),
+    ],
+)
+def test_k21_compares_any_method_with_big_stick(method: str, keys: dict[str, Any], fires: bool) -> None:
+    other = RandomizationDesign(method=method, length=20, ratio=(("IL2-GCV", 1), ("GCV", 1)), **keys)
+    findings = found(design=other)
+    assert ("K21" in findings) is fires
+    assert not {"K22", "K23"} & findings.keys()
+
+
+def test_k21_without_scipy_leaves_out_the_test_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_scipy(*_: Any) -> None:
+        raise NoScipy("not installed")
+
+    monkeypatch.setattr("allocator.design_check.size_under_selection_bias", no_scipy)
+    message = found(design=DESIGN)["K21"].message
+    assert "0.37 SD" in message and "t-test" not in message
 
 
 def test_k21_is_for_small_studies() -> None:
@@ -228,9 +258,8 @@ def test_k21_is_for_small_studies() -> None:
     assert "K21" not in found(replace(STUDY, enrollment=200), registry=None, design=DESIGN)
 
 
-def test_k21_for_an_unequal_ratio_says_what_the_guesser_knows() -> None:
+def test_k21_for_an_unequal_ratio_has_no_big_stick_to_compare_with() -> None:
     message = found(design=design(3, length=21, shares=(2, 1)))["K21"].message
-    assert "the size of each block" in message
     assert "66.7%" in message
     assert "Big stick" not in message
 
@@ -300,51 +329,8 @@ def test_the_design_of_other_arms_is_refused() -> None:
 # --------------------------------------------------------------------------------------------------- the figures
 
 
-@pytest.mark.parametrize(
-    ("sizes", "percent"),
-    [((2,), 75.0), ((4,), 68.3), ((6,), 65.0), ((10,), 65.3), ((2, 4), 71.5), ((4, 6), 67.9), ((2, 4, 6), 69.0)],
-)
-def test_guessing_ten_assignments(sizes: tuple[int, ...], percent: float) -> None:
-    share = guess_share((1, 1), sizes, 10)
-    assert share is not None
-    assert round(float(100 * share), 1) == percent
-
-
-@pytest.mark.parametrize(("sizes", "share"), [((4, 6), 0.6863932292), ((2, 4), 0.7191365560)])
-def test_guessing_twenty_four_assignments(sizes: tuple[int, ...], share: float) -> None:
-    assert float(guess_share((1, 1), sizes, 24) or 0) == pytest.approx(share, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("shares", "size", "right"),
-    [
-        ((2, 1), 3, Fraction(7, 3)), ((2, 1), 6, Fraction(67, 15)), ((1, 1, 1), 3, Fraction(11, 6)),
-        ((1, 1, 1), 6, Fraction(101, 30)), ((2, 1, 1), 4, Fraction(31, 12)), ((1, 1), 8, Fraction(373, 70)),
-    ],
-)  # fmt: skip
-def test_guessing_one_known_block(shares: tuple[int, ...], size: int, right: Fraction) -> None:
-    assert guess_share(shares, (size,), size) == right / size
-
-
-@pytest.mark.parametrize("m", range(1, 12))
-def test_one_block_follows_blackwell_and_hodges(m: int) -> None:
-    assert guess_share((1, 1), (2 * m,), 2 * m) == (m + (Fraction(4**m, comb(2 * m, m)) - 1) / 2) / (2 * m)
-
-
-def test_big_stick() -> None:
-    assert float(big_stick_share(2, 8)) == 0.59375
-    assert float(big_stick_share(3, 8)) == 0.5556640625
-    assert round(float(100 * big_stick_share(3, 10)), 1) == 56.1
-    assert round(float(100 * big_stick_share(2, 10)), 1) == 60.0
-
-
-def test_figures_that_would_take_too_long_are_left_out() -> None:
-    assert guess_share((1, 1), (4,), 100_000) is None
-    assert guess_share(tuple(range(1, 13)), (780,), 700) is None
-    assert cut_probability((4, 6), 100_000) is None
-
-
 def test_the_chance_of_a_cut_block() -> None:
+    assert cut_probability((4, 6), 100_000) is None
     assert cut_probability((4,), 20) == 0
     assert cut_probability((4, 6), 10) == Fraction(1, 2)
     assert cut_probability((4, 6), 8) == Fraction(3, 4)

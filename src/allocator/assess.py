@@ -36,9 +36,10 @@ class Assessment:
             the most probable arm and splits ties evenly (Blackwell & Hodges 1957).
         blind_guess: the same for somebody who always names the arm with the largest expected count.
         certain: expected share of assignments that are fully determined for the first one.
-        expected_final_imbalance, expected_max_imbalance: of the imbalance after n entries, of the largest on the way.
+        expected_final_imbalance: of the imbalance after n entries.
+        expected_max_imbalance: of the largest on the way; None for several strata, whose order nobody knows.
         final_imbalance: (imbalance, probability), ascending.
-        max_imbalance: the largest imbalance that can occur on the way.
+        max_imbalance: the largest that can occur on the way; None likewise.
         probability_balanced: of the smallest imbalance that n entries allow.
         loss: expected share of the information on the differences between arms that imbalance costs.
         entropy_bits: of the sequence; None where too many states would be needed.
@@ -52,9 +53,9 @@ class Assessment:
     blind_guess: float
     certain: float
     expected_final_imbalance: float
-    expected_max_imbalance: float
+    expected_max_imbalance: float | None
     final_imbalance: tuple[tuple[float, float], ...]
-    max_imbalance: float
+    max_imbalance: float | None
     probability_balanced: float
     loss: float
     entropy_bits: float | None
@@ -91,6 +92,36 @@ def assess(design: RandomizationDesign, n: int) -> Assessment:
         max_imbalance=largest,
         probability_balanced=balance.probability_balanced,
         loss=balance.loss,
+    )
+
+
+def assess_strata(design: RandomizationDesign, parts: Sequence[int]) -> tuple[list[Assessment], Assessment]:
+    """Each stratum by the number of its participants, and the study as a whole; the lists are independent.
+
+    Raises:
+        DesignError, TooManyStates: as `assess`.
+    """
+    each, method = [assess(design, n) for n in parts], METHODS[design.method]
+    balance = balance_of(of_strata([final_counts(drawn_chain(method, design, n)) for n in parts]), design.shares)
+    n, alike = sum(parts), math.log10(_alike(design.shares))
+    entropies = [part.entropy_bits for part in each if part.entropy_bits is not None]
+    sequences = [part.sequences for part in each if part.sequences is not None]
+    logs = [part.log10_smallest_p - alike for part in each if part.log10_smallest_p is not None]
+    known = len(entropies) == len(each)
+    return each, Assessment(
+        n=n,
+        correct_guesses=sum(part.correct_guesses * part.n for part in each) / n,
+        blind_guess=balance.blind_guess,
+        certain=sum(part.certain * part.n for part in each) / n,
+        expected_final_imbalance=balance.expected,
+        expected_max_imbalance=None,
+        final_imbalance=balance.distribution,
+        max_imbalance=None,
+        probability_balanced=balance.probability_balanced,
+        loss=balance.loss,
+        entropy_bits=sum(entropies) if known else None,
+        sequences=math.prod(sequences) if known else None,
+        log10_smallest_p=min(0.0, sum(logs) + alike) if known else None,
     )
 
 
@@ -256,5 +287,10 @@ def _sequences(guessing: Chain, shares: Sequence[int]) -> dict[str, Any]:
             before[source] += ways[target]
         np.minimum.at(smallest, step.source, np.log(step.chance) + least[step.target])
         ways, least = before, smallest
-    alike = math.prod(math.factorial(shares.count(share)) for share in set(shares))
-    return {"sequences": ways[0], "log10_smallest_p": min(0.0, math.log10(alike) + float(least[0]) / math.log(10))}
+    log10 = math.log10(_alike(shares)) + float(least[0]) / math.log(10)
+    return {"sequences": ways[0], "log10_smallest_p": min(0.0, log10)}
+
+
+def _alike(shares: Sequence[int]) -> int:
+    """In how many ways arms of equal shares can be exchanged."""
+    return math.prod(math.factorial(shares.count(share)) for share in set(shares))

@@ -285,7 +285,7 @@ def _k24(study: Study) -> Finding | None:
 def _k25(study: Study, design: RandomizationDesign | None) -> Finding | None:
     """More strata than so few participants can fill."""
     strata = len(study.strata)
-    least = 2 * max(design.block_sizes) if design else 4
+    least = 2 * max(design.block_sizes) if design and design.block_sizes else 4
     if strata == 1 or study.enrollment >= strata * least:
         return None
     message = (

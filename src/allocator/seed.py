@@ -106,6 +106,8 @@ def _committed_design(seed: Seed, study: Study, generated: Record) -> Randomizat
             raise DesignError("design", "it is not in its canonical form")
     except (AllocatorError, DesignError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvidenceError("seed", f"the seed states no design of this study: {error}") from error
+    if design.algorithm != fields["algorithm"]:
+        raise _differs("the design is of another method than the log says", fields["algorithm"], design.algorithm)
     committed = design_commitment(design, bytes.fromhex(seed.salt)).hex()
     if committed != fields["design_commitment"]:
         raise _differs("the design is not the one committed to", fields["design_commitment"], committed)

@@ -127,6 +127,14 @@ def written(text: str, *, err: bool = False) -> str:
     return ""
 
 
+def check_new_file(file: Path | None) -> None:
+    """InputError, before anything is done or recorded, unless a file of this name can be made."""
+    if file is not None and (file.exists() or file.is_symlink()):
+        raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
+    if file is not None and not file.parent.is_dir():
+        raise InputError("no-folder", f"{shown(str(file.parent))} is no folder", "Make it first.")
+
+
 def on_terminal() -> bool:
     """True when a person can be asked."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))

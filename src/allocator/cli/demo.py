@@ -160,7 +160,20 @@ class Story:
 
     def _list(self) -> None:
         self.say(
-            "3. The list: drawn, sealed, committed to",
+            "3. The design: what it balances, and what it gives away",
+            "In an open study everybody sees the past, and in blocks the past tells the future. Before the list is "
+            "drawn, the statistician weighs two designs over the 10 participants, by exact figures:",
+        )
+        designs = (str(self.files["design"]), str(self.files["alternative"]))
+        self.told("", "assess", *designs, "--enrollment", "10")
+        self.say(
+            "",
+            "Blocks end balanced four times in five, and let a recruiter who keeps count guess two in three. Big stick "
+            "gives up balance instead: its price is 6:4 in two studies of three. This study chooses the blocks, "
+            "knowing the price.",
+        )
+        self.say(
+            "4. The list: drawn, sealed, committed to",
             "The statistician draws the list in permuted blocks from 64 bytes of the system's entropy. Every entry is "
             "encrypted on its own and committed to; one 32-byte root fixes them all. No arm is shown to anybody, and "
             "the seed leaves in two sealed shares.",
@@ -180,7 +193,7 @@ class Story:
 
     def _first_participant(self) -> None:
         self.say(
-            "4. The first participant",
+            "5. The first participant",
             "It is three in the morning. The pharmacist asks too early: nobody has confirmed eligibility yet. The "
             "refusal is a record too, and it uses up nothing.",
         )
@@ -198,7 +211,7 @@ class Story:
         self._reveal("P-001", brief=False, repeated=True)
 
     def _refusals(self) -> None:
-        self.say("5. Not eligible", "Three participants with real numbers, and why each is refused:")
+        self.say("6. Not eligible", "Three participants with real numbers, and why each is refused:")
         for participant in ("P-101", "P-102", "P-103"):
             self.told("INV-1", "confirm", participant, "--answers", self.form(participant), expect=1)
         self.say("", "The pharmacist learns that there is no confirmation, never the medical reason:")
@@ -207,7 +220,7 @@ class Story:
         self.told("INV-1", "reveal", "P-001", "--retype", "P-001", expect=1)
 
     def _enrolment(self) -> None:
-        self.say("6. Enrolment to ten", "Nine more participants are confirmed and allocated.")
+        self.say("7. Enrolment to ten", "Nine more participants are confirmed and allocated.")
         for number in range(2, 11):
             participant = f"P-{number:03d}"
             self.silently("INV-1", "confirm", participant, "--answers", self.form(participant))
@@ -217,13 +230,13 @@ class Story:
         self.told("PHAR-1", "reveal", "P-011", "--retype", "P-011", expect=1)
 
     def _evidence(self) -> str:
-        self.say("7. The log", "Every reveal and every refusal is a record, signed and chained to the one before:")
+        self.say("8. The log", "Every reveal and every refusal is a record, signed and chained to the one before:")
         self.told("", "log", "--kind", "allocated")
         self.told("", "log", "--kind", "refused")
         self.say("", "One participant from first request to now:")
         self.told("", "show", "P-001")
         self.say(
-            "8. The auditor",
+            "9. The auditor",
             "The auditor needs no passphrase and no word of ours: the chain, each signature and role at its time, "
             "each form judged again, each revealed arm held to the commitment made before the first participant. "
             "The auditor kept the head of the log elsewhere:",
@@ -249,7 +262,7 @@ class Story:
 
     def _tampering(self) -> None:
         self.say(
-            "9. One byte",
+            "10. One byte",
             "Somebody changes one byte in a copy of the log: the fourth allocation gets another randomization number.",
         )
         with tempfile.TemporaryDirectory(prefix="allocator-demo-") as folder:
@@ -266,7 +279,7 @@ class Story:
 
     def _opening(self) -> None:
         self.say(
-            "10. The end: the list is opened, and everything leaves the building",
+            "11. The end: the list is opened, and everything leaves the building",
             "All ten are allocated. The sponsor closes the study; then statistician and custodian each give their "
             "share of the seed. With both, anybody draws the whole list again and compares it with what was sealed.",
         )
@@ -402,5 +415,6 @@ def first_study_files() -> dict[str, Path]:
         "study": study / "study.toml",
         "registry": study / "registry.json",
         "design": examples / "design.toml",
+        "alternative": examples / "big-stick.toml",
         "answers": examples / "answers",
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from allocator.cli.call import Call, pass_call, record_json
+from allocator.cli.call import Call, check_new_file, pass_call, record_json
 from allocator.errors import EvidenceError, InputError
 from allocator.record_form import SCOPES
 from allocator.text import shown
@@ -33,7 +33,7 @@ def checkpoint(call: Call, target: Path | None, older: Path | None, size: int | 
     C2SP signed notes can check the signature; openssl can, too (docs/auditor.md).
     """
     before = _older(older) if older else None
-    _check_new(target)
+    check_new_file(target)
     with call.service() as service:
         proof = service.consistency(before, size) if before else None
         current = service.checkpoint(size)
@@ -69,7 +69,7 @@ def receipt(call: Call, participant: str, pdf: Path | None, as_text: bool, targe
     from allocator.receipt_pdf import render_pdf, require_report
 
     for file in (pdf, target):
-        _check_new(file)
+        check_new_file(file)
     if pdf is not None:
         require_report()  # before anything is recorded
     with call.service() as service:
@@ -232,14 +232,6 @@ def _older(file: Path) -> Checkpoint:
     except EvidenceError as error:
         hint = "Give a file of `allocator checkpoint --to FILE`."
         raise InputError("checkpoint", f"{shown(file.name)}: {error.message}", hint) from error
-
-
-def _check_new(file: Path | None) -> None:
-    """InputError, before anything is recorded, unless a file of this name can be made."""
-    if file is not None and (file.exists() or file.is_symlink()):
-        raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
-    if file is not None and not file.parent.is_dir():
-        raise InputError("no-folder", f"{shown(str(file.parent))} is no folder", "Make it first.")
 
 
 def _write(file: Path, data: bytes) -> None:
