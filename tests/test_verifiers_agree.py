@@ -269,15 +269,16 @@ def disclosed(home: Path, actors: Mapping[str, Actor], algorithm: str | None = N
     key, text = bytes.fromhex(seed["salt"]), b"allocator/v1/design\0" + canonical_bytes(seed["design"])
     commitment = hmac.digest(key, text, "sha256").hex()
     sealed = json.loads(source.sealed_file.read_bytes()) | {"design_commitment": commitment}
-    changes: dict[str, dict[str, Any]] = {"opened": {}, "generated": {"design_commitment": commitment}}
+    sealing_kind = next(row.fields["kind"] for row in rows if row.fields["kind"] in ("generated", "imported"))
+    changes: dict[str, dict[str, Any]] = {"opened": {}, sealing_kind: {"design_commitment": commitment}}
     for kind, field, path, plain in (
         ("opened", "seed_digest", source.seed_file, seed),
-        ("generated", "sealed_digest", source.sealed_file, sealed),
+        (sealing_kind, "sealed_digest", source.sealed_file, sealed),
     ):
         path.write_bytes(canonical_bytes(plain))
         changes[kind][field] = hashlib.sha256(path.read_bytes()).hexdigest()
     if algorithm:
-        changes["generated"]["algorithm"] = algorithm
+        changes[sealing_kind]["algorithm"] = algorithm
     rows = [row.with_fields(**changes.get(row.fields["kind"], {})) for row in rows]
     rows = attacks.rechained(rows, actors)
     attacks.rebuild(home, rows)
@@ -298,6 +299,34 @@ def test_all_three_name_an_opened_list_of_another_design(
     _, findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))
     expected = {("25 opening", -1)} if design else set()
     assert about_the_log(findings) == sorted(expected)
+
+
+@pytest.mark.requirement("C06", "G02", "U05")
+@pytest.mark.parametrize("algorithm", ["chen/1", "permuted-block/1"])
+def test_all_three_name_an_opened_list_of_another_method_than_its_record(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path, algorithm: str
+) -> None:
+    """Whoever seals a list can sign any algorithm; once the list is opened it is held to what was signed."""
+    trial = trials("active", how=OPENED["big-stick"])
+    opened_export(trial, tmp_path / "true")
+    trial.close()
+    disclosed(trial.home, trial.actors, algorithm)
+    findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))[1]
+    assert about_the_log(findings) == [("25 opening", -1)]
+
+
+@pytest.mark.requirement("C06")
+@pytest.mark.parametrize("arms", [["0001"], ["0001"] * 3, ["0001", "0002"], ["0001", "00"], []])
+def test_all_three_name_an_imported_list_of_another_extent(
+    trials: TrialFactory, verifier: Verifier, tmp_path: Path, arms: list[str]
+) -> None:
+    """Two strata have their lists; the design disclosed has these."""
+    trial = trials("active", how=how("imported-list", length=2, arms=(b"\0\1", b"\0\1")), stratified=True)
+    opened_export(trial, tmp_path / "true", {"site": "A"})
+    trial.close()
+    disclosed(trial.home, trial.actors, arms=arms)
+    findings = agreed(verifier, as_export(trial.home, tmp_path / "export"))[1]
+    assert about_the_log(findings) == [("25 opening", -1)]
 
 
 def about_the_log(findings: list[tuple[str, int]]) -> list[tuple[str, int]]:
