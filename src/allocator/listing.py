@@ -17,6 +17,7 @@ from allocator.log import Record
 from allocator.method import DesignError
 from allocator.publishing import PublishingService
 from allocator.schedule import StratumSchedule
+from allocator.seed import Seed, draw_again
 from allocator.writer import Actor, Draft
 
 
@@ -65,15 +66,43 @@ class ListingService(PublishingService):
             record=record,
         )
 
-    def sign_off(self, actor: Actor, report_digest: str) -> Record:
+    def sign_off(self, actor: Actor, report_digest: str, *, faults: int = 0) -> Record:
         """Sign, before activation, that the list was checked and the report of this SHA-256 (hex) found no fault."""
 
         def build(_: datetime) -> Draft:
             allocation.check_state("list-checked", self.history.state)
+            if faults:
+                raise Refused(
+                    "list-faulty",
+                    f"the report found {faults} fault{'s' if faults > 1 else ''} in the list",
+                    "Do not activate this list. Find the cause, then `allocator generate` with a reason.",
+                )
             fields = {"sealing": self._held_list(actor).sealing.hex(), "report_digest": report_digest}
             return Draft(kind="list-checked", fields=fields)
 
         return self._writer.write(actor, "list-checked", build)
+
+    def drawn_again(self, read: ListRead) -> bool:
+        """Whether the disclosed seed draws the list that was read; False while it is not disclosed.
+
+        Raises:
+            EvidenceError: seed.json is gone or changed, or draws another list.
+        """
+        newest, opened = self.history.sealing, self.history.store.newest(("opened",))
+        if opened is None or newest is None:
+            return False
+        try:
+            data = self.place.seed_file.read_bytes()
+        except OSError as error:
+            hint = "Restore it from a backup."
+            raise EvidenceError("seed", f"seed.json cannot be read: {error.strerror}", hint) from error
+        drawn = draw_again(Seed.from_bytes(data), self.study, newest)
+        for own, other in zip(read.strata, drawn.strata, strict=True):
+            if (own.label, own.arms, own.salts) != (other.label, other.arms, other.salts):
+                raise EvidenceError(
+                    "seed", f"the list of stratum {own.label} is not the one the seed draws", "Run `allocator verify`."
+                )
+        return True
 
     def list_checked(self) -> Record | None:
         """The newest ``list-checked`` record of the list as it is sealed now, or None: nobody signed."""

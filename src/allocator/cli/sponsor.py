@@ -77,13 +77,20 @@ def decide(call: Call, finding: str, reading: str, reason: str) -> None:
 @click.option("--deposit", required=True, help="Where root and record 0's hash were put outside: ethics file, mail.")
 @pass_call
 def activate(call: Call, deposit: str) -> None:
-    """Start allocation. Needs: blockers decided, a sealed list, a granted pharmacist and investigator."""
+    """Start allocation. Needs: blockers decided, a sealed list, a granted pharmacist and investigator.
+
+    Says who signed the list off (`balance --sign`), or that nobody did.
+    """
+    from allocator.cli.balance import signed_json, signed_words
+
     with call.service() as service:
         record = service.activate(call.actor(service, "activated"), deposit)
-        status = service.status()
+        status, checked = service.status(), service.list_checked()
+        signed = signed_words(service, checked) if checked else "by nobody"
     call.show(
-        {"state": status["state"], "record": record_json(record)},
+        {"state": status["state"], "list_checked": signed_json(checked), "record": record_json(record)},
         f"The study is active.  [record {record.seq}]\n"
+        f"The list was checked and signed off {signed}.\n"
         f"Deposited outside ({shown(deposit)}):\n"
         f"  root of the sealed list   {status['root']}\n"
         f"  hash of record 0          {status['first_record']}",
