@@ -234,6 +234,7 @@ READERS = {
     "study to open": "--home fresh init {} --person SP --name Li --mode test",
     "design": "check study.toml --design {}",
     "design to draw": "--as ST generate {}",
+    "list to seal": "--as ST import {} --origin elsewhere",
     "registry": "check study.toml --registry {}",
     "answers": "--as IN confirm P-003 --answers {}",
 }

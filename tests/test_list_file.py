@@ -20,7 +20,8 @@ from allocator.list_file import ListFile, read_list_file
 from allocator.list_layout import COLUMNS, LAYOUTS, Words, csv_text, parse_ratio, written_rows
 from allocator.list_table import MAX_LIST
 from allocator.study import Study
-from support import study
+from allocator.toml_files import read_study
+from support import study, study_bytes
 
 PLAIN, SITES = study(), study(stratified=True)
 CODES = [arm.code for arm in PLAIN.arms]
@@ -395,6 +396,18 @@ def test_strata_that_are_none_of_the_study() -> None:
     how = words(levels=["stratum:C=B"])
     assert read(sites(12, 12, "position,stratum,arm").replace(",B,", ",C,"), SITES, how).design.length == 12
     assert read(sites(12, 12, "position,stratum,arm").replace(",B,", ",site=B,"), SITES).design.length == 12
+
+
+def test_a_list_that_no_envelope_holds() -> None:
+    """20,000 entries fit, but each stratum takes room as well."""
+    levels = ", ".join(f'"{n:02d}"' for n in range(100))
+    factors = "".join(f'\n[[factor]]\nname = "{name}"\nlevels = [{levels}]\n' for name in ("ward", "bed"))
+    many = read_study("study.toml", study_bytes() + factors.encode())
+    head = "redcap_randomization_group,ward,bed\n"
+    rows = [f"{code},{ward:02d},{bed:02d}\n" for ward in range(100) for bed in range(100) for code in CODES]
+    with pytest.raises(InputError) as error:
+        read(head + "".join(rows), many)
+    assert error.value.code == "list-too-long"
 
 
 # ---- doubts ---------------------------------------------------------------------------------------------------------

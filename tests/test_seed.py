@@ -14,9 +14,10 @@ import pytest
 from allocator import sealing
 from allocator.canonical import canonical_bytes
 from allocator.continuity import SharePaper
-from allocator.design import design_commitment
+from allocator.design import RandomizationDesign, design_commitment
 from allocator.envelope import context, open_sealed, unpadded
 from allocator.errors import AllocatorError, CredentialError, EvidenceError, InputError, Refused
+from allocator.imported_list import MAX_ENTRIES
 from allocator.log import Record
 from allocator.permuted_block import ALGORITHM
 from allocator.schedule import Schedule, StratumSchedule, generate_schedule
@@ -555,3 +556,83 @@ def test_a_seed_that_is_not_the_one_disclosed_is_a_finding(change: str, opened: 
     }
     file.unlink() if change == "gone" else file.write_bytes(changed[change])
     assert {finding.check for finding in judged(opened.home).findings} == {"25 opening"}
+
+
+# ---- a list made elsewhere ------------------------------------------------------------------------------------------
+
+
+def imported(trials: TrialFactory, arms: bytes) -> Trial:
+    """An active study whose list came from elsewhere."""
+    trial = trials("enrolled")
+    how = RandomizationDesign(
+        method="imported-list", arms=(arms,), length=len(arms), ratio=(("IL2-GCV", 1), ("GCV", 1))
+    )
+    trial.service.import_list(trial.actor("ST"), how, origin="R, blockrand", source_digest="cd" * 32)
+    granted_and_active(trial)
+    return trial
+
+
+def granted_and_active(trial: Trial) -> None:
+    """Both halves granted, and the study activated."""
+    for person in ("PH", "IN"):
+        trial.service.grant(trial.actor("ST"), person)
+    trial.service.activate(trial.actor("SP"), "ethics file 12, page 3")
+
+
+@pytest.mark.requirement("C06")
+@pytest.mark.requirement("U05")
+def test_an_imported_list_is_opened_as_it_came(trials: TrialFactory) -> None:
+    arms = bytes([1, 0, 0, 1, 1, 0])
+    trial = imported(trials, arms)
+    told = [allocation.arm.code for allocation in trial.allocate("P-001", "P-002", "P-003")]
+    assert told == ["GCV", "IL2-GCV", "IL2-GCV"]
+    trial.service.change_state(trial.actor("SP"), "closed", "all are in")
+    open_list(trial, "ST")
+    _, seed = open_list(trial, "CU")
+    newest = trial.service.history.sealing
+    assert seed is not None and newest is not None and newest.kind == "imported"
+    assert draw_again(seed, trial.service.study, newest).strata[0].arms == arms
+    assert (judged(trial.home).verdict, judged(trial.home).findings) == ("intact-local", ())
+
+
+@pytest.mark.requirement("C06")
+def test_an_imported_list_that_is_not_the_disclosed_one_is_found_out(trials: TrialFactory) -> None:
+    """The list is in the design, and the design is committed to: another list is another design."""
+    trial = imported(trials, bytes([1, 0, 0, 1]))
+    trial.service.change_state(trial.actor("SP"), "closed", "all are in")
+    other = {**paper_of(trial, "ST").design, "arms": [bytes([0, 1, 1, 0]).hex()]}
+    with pytest.raises(EvidenceError):
+        open_list(trial, "ST", replace(paper_of(trial, "ST"), design=other))
+        open_list(trial, "CU", replace(paper_of(trial, "CU"), design=other))
+    assert not trial.place.seed_file.exists()
+
+
+@pytest.mark.requirement("C06")
+def test_an_imported_list_is_sealed_again_from_paper(trials: TrialFactory) -> None:
+    trial = imported(trials, bytes([1, 0, 0, 1, 1, 0]))
+    trial.allocate("P-001")
+    root = trial.service.history.sealing.fields["root"]  # type: ignore[union-attr]
+    papers = [trial.service.copy_share(trial.actor(person))[1] for person in ("ST", "CU")]
+    papers = [SharePaper.from_bytes(paper.to_bytes()) for paper in papers]
+    trial.place.sealed_file.unlink()
+    trial.again()
+    record = trial.service.reseal(trial.actor("ST"), papers, "the file is lost")
+    assert (record.kind, record.fields["root"], record.fields["algorithm"]) == ("resealed", root, "imported-list/1")
+    for person in ("PH", "IN"):
+        trial.service.grant(trial.actor("ST"), person)
+    assert [allocation.arm.code for allocation in trial.allocate("P-002", "P-003")] == ["IL2-GCV", "IL2-GCV"]
+    trial.service.change_state(trial.actor("SP"), "closed", "all are in")
+    for person in ("ST", "CU"):
+        opened, _ = open_list(trial, person)
+    assert opened.kind == "opened" and judged(trial.home).findings == ()
+
+
+@pytest.mark.requirement("C06")
+def test_the_longest_imported_list_fits_into_a_share(trials: TrialFactory) -> None:
+    arms = bytes(n * n // 7 % 2 for n in range(MAX_ENTRIES))
+    trial = imported(trials, arms)
+    trial.service.change_state(trial.actor("SP"), "closed", "all are in")
+    assert paper_of(trial, "CU").design["arms"] == [arms.hex()]
+    for person in ("ST", "CU"):
+        opened, _ = open_list(trial, person)
+    assert opened.kind == "opened" and judged(trial.home).findings == ()

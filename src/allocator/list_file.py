@@ -157,7 +157,7 @@ class _Reader:
         own = {text: code for code, text in ((a.code, t) for a in study.arms for t in (a.code, a.label))}
         arms = {arm.code: index for index, arm in enumerate(study.arms)}
         self._arms = {word: arms[code] for word, code in {**own, **words.arms}.items()}
-        self._strata = {stratum_label(stratum): index for index, stratum in enumerate(study.strata)}
+        self._strata = {tuple(stratum.values()): index for index, stratum in enumerate(study.strata)}
         self._said: set[tuple[str, str]] = set()
         self._only: str | None = None
 
@@ -182,7 +182,7 @@ class _Reader:
 
     def _stratum(self, of: Mapping[str, str]) -> tuple[str, int | None]:
         """The place of a row's stratum, or the role of the cell that names none."""
-        factors, levels = self._study.factors, {}
+        factors, levels = self._study.factors, []
         if not factors:
             if self._only is None:
                 self._only = of.get(STRATUM)
@@ -190,13 +190,13 @@ class _Reader:
         if factors[0].name not in self._indexes:
             word = of[STRATUM]
             found = levels_of(self._words.levels.get(STRATUM, {}).get(word, word), self._study)
-            return STRATUM, None if found is None else self._strata[stratum_label(found)]
+            return STRATUM, None if found is None else self._strata[tuple(found.values())]
         for factor in factors:
             word = of[factor.name]
-            levels[factor.name] = self._words.levels.get(factor.name, {}).get(word, word)
-            if levels[factor.name] not in factor.levels:
+            levels.append(self._words.levels.get(factor.name, {}).get(word, word))
+            if levels[-1] not in factor.levels:
                 return factor.name, None
-        return "", self._strata[stratum_label(levels)]
+        return "", self._strata[tuple(levels)]
 
     def _no_arm(self, word: str) -> str:
         codes = [arm.code for arm in self._study.arms]

@@ -64,7 +64,7 @@ def read_table(name: str, data: bytes) -> ListTable:
     delimiter = max(",;\t", key=header.count)
     rows, problems = [], []
     for line, text in enumerate(texts[start:], start + 1):
-        at = next((at for at, c in enumerate(text) if shown(c) != c and (c, delimiter) != ("\t", "\t")), None)
+        at = None if text.isascii() and text.isprintable() else _hidden(text, delimiter)
         if at is not None:
             said = f"the unprintable character {shown(text[at])}"
             problems.append(Problem(file=name, line=line, column=at + 1, field="", message=said))
@@ -85,6 +85,13 @@ def read_table(name: str, data: bytes) -> ListTable:
     if len(rows) < 2 or rows[0][0] != start + 1:
         raise refused("list-file", problems)
     return ListTable(name=name, delimiter=delimiter, texts=texts, rows=rows, problems=problems)
+
+
+def _hidden(text: str, delimiter: str) -> int | None:
+    """Where the first character stands that would not be seen, from 0."""
+    return next(
+        (at for at, character in enumerate(text) if character != delimiter and shown(character) != character), None
+    )
 
 
 def _lines(name: str, data: bytes) -> list[str]:
