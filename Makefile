@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench faults attacks soak matrix lock clean
+.PHONY: demo test lint types tests bench bench-peers faults attacks mutants soak matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -32,6 +32,10 @@ matrix: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
+# The same drawing by R's packages blockrand and randomizeR, where R has them; says so and ends where it has not.
+bench-peers: $(READY)
+	$(BIN)/python benchmarks/peers.py
+
 # Each system call of a reveal and of a confirmation failed once, and killed; needs strace. Writes docs/faults.md.
 faults: $(READY)
 	$(BIN)/python faults/run.py --write docs/faults.md
@@ -43,6 +47,15 @@ attacks: $(READY) $(VENV)/attacks/.ready
 $(VENV)/attacks/.ready: $(READY) attacks/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
 		--target $(VENV)/attacks -r attacks/requirements.txt
+	@touch $@
+
+# Small faults in the modules that draw, one at a time: does a test find each? Half an hour. Writes docs/mutants.md.
+mutants: $(READY) $(VENV)/mutants/.ready
+	$(BIN)/python mutants/run.py --write docs/mutants.md
+
+$(VENV)/mutants/.ready: $(READY) mutants/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade \
+		--target $(VENV)/mutants -r mutants/requirements.txt
 	@touch $@
 
 # The state machine and the simulated study, with new seeds, for as long as asked: make soak SECONDS=600
