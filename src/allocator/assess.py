@@ -238,15 +238,9 @@ def _within(
     """For each limit the probability that the imbalance never exceeds it, shape (limits,)."""
     import numpy as np
 
-    rows = np.arange(len(limits))[:, None]
     here: NDArray[np.float64] = (imbalances[0] <= limits[:, None]).astype(np.float64)
     for step, values in zip(drawn.steps, imbalances[1:], strict=True):
-        kept = values[step.target] <= limits[-1]
-        source, target, chance = step.source[kept], step.target[kept], step.chance[kept]
-        size = len(values)
-        moved = here[:, source] * chance
-        summed = np.bincount((target + rows * size).ravel(), moved.ravel(), len(limits) * size).astype(np.float64)
-        here = summed.reshape(len(limits), size) * (values <= limits[:, None])
+        here = step.forward(here, len(values)) * (values <= limits[:, None])
     return np.asarray(here.sum(axis=1))
 
 
@@ -256,13 +250,16 @@ def _within(
 def _guessed(guessing: Chain, n: int) -> dict[str, Any]:
     import numpy as np
 
-    correct = certain = entropy = 0.0
-    for step, here in zip(guessing.steps, guessing.reached(), strict=False):
-        best = np.zeros(len(here))
-        np.maximum.at(best, step.source, step.chance)
-        correct += float(here @ best)
-        certain += float(here[best > _CERTAIN].sum())
-        entropy -= float((here[step.source] * step.chance) @ np.log2(step.chance))
+    reached = list(guessing.reached())[:-1]
+    starts = np.cumsum([0, *map(len, reached)])[:-1]
+    source = np.concatenate([step.source + start for step, start in zip(guessing.steps, starts, strict=True)])
+    chance = np.concatenate([step.chance for step in guessing.steps])
+    here = np.concatenate(reached)
+    best = np.zeros(len(here))
+    np.maximum.at(best, source, chance)
+    correct = float(here @ best)
+    certain = float(here[best > _CERTAIN].sum())
+    entropy = -float((here[source] * chance) @ np.log2(chance))
     return {
         "correct_guesses": correct / n,
         "certain": certain / n,

@@ -43,12 +43,29 @@ class Step:
         source, target: indices of states, shape (moves,).
         arm: arm index of each move, shape (moves,).
         chance: probability of the move in its source state, above 0, shape (moves,).
+        runs: the same moves as runs of neighbours, where they are: (first source, first target, chances) of each.
     """
 
     source: NDArray[np.int64]
     target: NDArray[np.int64]
     arm: NDArray[np.int64]
     chance: NDArray[np.float64]
+    runs: tuple[tuple[int, int, NDArray[np.float64]], ...] = ()
+
+    def forward(self, here: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+        """Probabilities one step on: from shape (…, states) to (…, size), all rows at once."""
+        import numpy as np
+
+        if not self.runs:
+            rows = here.reshape(-1, here.shape[-1])
+            target = (self.target + size * np.arange(len(rows))[:, None]).ravel()
+            moved = (rows[:, self.source] * self.chance).ravel()
+            summed = np.bincount(target, moved, size * len(rows)).astype(np.float64)
+            return summed.reshape(*here.shape[:-1], size)
+        there = np.zeros((*here.shape[:-1], size))
+        for first, onto, chance in self.runs:
+            there[..., onto : onto + len(chance)] += here[..., first : first + len(chance)] * chance
+        return there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +90,7 @@ class Chain:
         here: NDArray[np.float64] = np.ones(1)
         yield here
         for step, counts in zip(self.steps, self.counts[1:], strict=True):
-            here = np.bincount(step.target, here[step.source] * step.chance, len(counts)).astype(np.float64)
+            here = step.forward(here, len(counts))
             yield here
 
 
@@ -125,7 +142,7 @@ def _two_arms(method: Method, given: Parameters, n: int) -> Chain:
         firsts = range(low, high + 1)
         weighed = [weights((first - before, in_block - first + before)) for first in firsts]
         chance = np.array([first / (first + second) for first, second in weighed])
-        some, others = np.flatnonzero(chance > 0), np.flatnonzero(chance < 1)
+        some, others = np.flatnonzero(chance > 0), np.flatnonzero(chance < 1)  # each a run of neighbours
         next_low = min(low + int(some[0]) + 1 if len(some) else n, low + int(others[0]) if len(others) else n)
         next_high = max(low + int(some[-1]) + 1 if len(some) else 0, low + int(others[-1]) if len(others) else 0)
         steps.append(
@@ -134,6 +151,11 @@ def _two_arms(method: Method, given: Parameters, n: int) -> Chain:
                 target=np.concatenate((some + (low + 1 - next_low), others + (low - next_low))),
                 arm=np.repeat([0, 1], [len(some), len(others)]),
                 chance=np.concatenate((chance[some], 1 - chance[others])),
+                runs=tuple(
+                    (int(moved[0]), int(moved[0]) + low + more - next_low, odds[moved])
+                    for moved, more, odds in ((some, 1, chance), (others, 0, 1 - chance))
+                    if len(moved)
+                ),
             )
         )
         low, high = next_low, next_high
