@@ -109,8 +109,9 @@ def _imported_text(found: ListFile, record: Record, study: Study, salt: bytes) -
         f"  {fields['holders'][0]} and {fields['holders'][1]} hold one share each of what opens it at the end\n"
         "SOMEBODY MAY KNOW THIS LIST: whoever made, sent or stored the file, or has the seed it was made from. From\n"
         "now on it is concealed as well as that file is, and no better. Nothing here can tell whether it was drawn at\n"
-        "random. Destroy the file and each copy (mail, backup, bin, the session it was made in), and note who had it.\n"
-        "The digest is of salt and file together. Note the salt where the file was, or nobody can use the digest."
+        "random. Destroy the file and each copy (mail, backup, bin, workspace), and note who had it.\n"
+        "The digest is of salt and file together. Whoever may have to show one day which file this was keeps both, or\n"
+        "the salt and the way to make the file again, as safe as the list itself."
     )
 
 
@@ -157,7 +158,7 @@ def list_command(
     call.talk(
         "\nThis is the list in plain, with every arm still to come. Whoever reads it can choose who gets what. Give it "
         "to\nnobody who enrols, treats or measures outcomes, and destroy it when it is where it belongs."
-        + (f"\n{TEST_NOTICE}: for rehearsals only; a production list is drawn anew." if notice else "")
+        + (f"\nIt is of mode test, for rehearsals: {TEST_NOTICE}." if notice else "")
     )
 
 
