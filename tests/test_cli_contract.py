@@ -255,6 +255,7 @@ OPTIONS = {
     "export": (),
     "open": (),
     "review": ("--from", "--to", "--findings"),
+    "statement": ("--design", "--to"),
     "unblind": ("--reason",),
     "correct": ("--what", "--value", "--reason"),
     "demo": ("--home",),
@@ -361,6 +362,9 @@ RESULTS: list[tuple[str, str, int, dict[str, Any]]] = [
     ("used", "--as AU export {file}", 0, {"files": [str]}),
     ("used", "--as ST open", 1, {"error": {"code": "not-closed"}}),
     ("used", "--as AU review --from 2026-01-01 --to {now} --findings none", 0, {"record": RECORD}),
+    ("used", "statement public", 0, {"statement": "public", "text": str, "sha256": HASH, "bound": {"head": HASH}}),
+    ("used", "--as ST statement restricted", 0, {"statement": "restricted", "bound": {"design_commitment": HASH}}),
+    ("used", "statement consort", 1, {"error": {"code": "not-closed"}}),
     ("used", "--as IN unblind P-001 --reason emergency", 0, ALLOCATION),
     *(("used", f"--as PH correct P-001 --what {what} --value {value} --reason found", 0, {"record": RECORD})
       for what, value in CORRECTED),
@@ -437,7 +441,9 @@ def test_a_dry_run_writes_nothing(used: Site) -> None:
 
 
 @pytest.mark.requirement("C03")
-@pytest.mark.parametrize("line", ["status", "log", "show P-001", "--as PH show P-001", "person list", "verify"])
+@pytest.mark.parametrize(
+    "line", ["status", "log", "show P-001", "--as PH show P-001", "person list", "verify", "statement public"]
+)
 def test_the_site_sees_no_position_block_or_list_length(line: str, used: Site) -> None:
     said = used.typed(f"--json {line}").said.lower() + used.typed(line).said.lower()
     for banned in ('"position"', "block_size", "block size", '"length"', '"release"', "design_commitment"):

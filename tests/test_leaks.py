@@ -235,6 +235,8 @@ LINES = [
     "--as IN reveal P-002 --retype P-002", "--as ST generate design.toml",
     "--as ST generate design.toml --reason again",
     "--as PH list --columns redcap", "--as AU list --columns blockrand", "--as ST import design.toml --origin elsewhere",
+    "statement public", "--as ST statement restricted --design design.toml", "--as PH statement restricted",
+    "statement consort --design design.toml",
     "--as ST grant NEW", "--as ST grant PH", "--as NEW person enrol --code AAAA-AAAA-AAAA-AAAA-AAAA",
     "--as PH reveal P-101 --retype P-101", "--as PH show P-001", "--as PH reveal P-001 --retype P-001",
     "--as IN unblind P-001 --reason emergency", "--as IN unblind P-002 --reason emergency",

@@ -16,9 +16,9 @@ CONCEALMENT = (
     "The sequence was held by a central computer program. Every entry was encrypted separately, under a key in two "
     "halves. An investigator's signed confirmation that a participant was eligible released one half for the next free "
     "entry only; the pharmacist who then requested the allocation held the other. Neither half opens an entry alone. "
-    "Each allocation was written to a hash-chained log before it was shown, and could not be drawn again. A "
-    "cryptographic commitment to every entry (the root below) was in the log before the first allocation, and each "
-    "allocation was checked against it."
+    "Each allocation was written to a tamper-evident (hash-chained) log before it was shown, and could not be drawn "
+    "again. A cryptographic commitment to every entry (the root below) was in the log before the first allocation, and "
+    "each allocation was checked against it."
 )
 _PURPOSES = {
     "check": "to check it before activation",
@@ -36,7 +36,7 @@ def access(study: Study, facts: LogFacts) -> str:
     others = list(dict.fromkeys(one for fields in sealings for one in fields["holders"] if one not in sealers))
     said = [
         f"Participants were enrolled by {_people(facts.enrolled_by, 'investigator')} and assigned to interventions by "
-        f"{_people(facts.assigned_by, 'pharmacist')}. Neither had access to the allocation sequence: the program "
+        f"{_people(facts.assigned_by, 'pharmacist')}. Neither group had access to the allocation sequence: the program "
         "showed them an allocation only after it had been made and recorded.",
         f"The statistician who sealed the sequence ({one_of(sealers, 'and')}) held the keys to it and one share of its "
         f"seed, and a custodian ({one_of(others, 'and')}) held the other share; the program admits neither role to "
@@ -117,7 +117,7 @@ def deviations(facts: LogFacts) -> dict[str, int]:
 
 # what is said of each: one, several, none
 _DEVIATIONS = {
-    "in_error": ("allocation was marked as made in error", "allocations were marked as made in error", "in error"),
+    "in_error": ("allocation was marked as made in error", "allocations were marked as made in error", "made in error"),
     "ineligible": (
         "participant was found to be ineligible after allocation",
         "participants were found to be ineligible after allocation",

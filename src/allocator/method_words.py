@@ -18,7 +18,7 @@ class MethodWords:
     """What can be said of one method.
 
     Attributes:
-        how: a noun phrase that follows "was drawn by"; after a colon what holds of the method in general.
+        how: a noun phrase that follows "the method was"; after a colon what holds of the method in general.
         risk: whole sentences on what somebody can foretell who knows all allocations made so far.
         paper: the reference, "" where there is none.
     """
@@ -235,7 +235,7 @@ WORDS: dict[str, MethodWords] = {
         "treatments and balanced or unbalanced allocation. Contemp Clin Trials. 2011;32(6):953-961.",
     ),
     IMPORTED: MethodWords(
-        how=lambda _: "a method that those who prepared it state; the program sealed the list in the order received",
+        how=lambda _: "that stated by those who prepared the list, which was sealed in the order received",
         risk=lambda _: "How far the list can be foretold depends on the method, which the program does not know.",
         paper="",
     ),

@@ -47,12 +47,10 @@ def arms(study: Study) -> str:
     return f"one of {in_words(len(study.arms))} arms: {one_of([arm_name(arm) for arm in study.arms])}"
 
 
-def strata(study: Study, be: str) -> str:
-    """Whether and by what the sequence is stratified: the factors with their levels; `be` is "is" or "was"."""
-    if not study.factors:
-        return f"Randomization {be} not stratified."
+def strata(study: Study) -> str:
+    """Whether and by what the sequence is stratified: "stratified by" the factors with their levels."""
     factors = [f"{factor.name} ({one_of(factor.levels)})" for factor in study.factors]
-    return f"Randomization {be} stratified by {one_of(factors, 'and')}."
+    return f"stratified by {one_of(factors, 'and')}" if factors else "not stratified"
 
 
 def generation(study: Study, facts: LogFacts, take: str, *, person: bool) -> str:
@@ -84,13 +82,13 @@ def in_public(study: Study, facts: LogFacts) -> list[str]:
     if facts.generated is not None:
         kind = next(name for name, known in ALGORITHMS.items() if known == facts.generated.fields["algorithm"])
     if kind == "complete":  # nothing about it helps to predict, and it needs no other document
-        return ["Randomization is simple (unrestricted).", strata(study, "is")]
+        return [f"Randomization is simple (unrestricted) and {strata(study)}."]
     open_ = kind in (None, IMPORTED)
     details = (
         f"To reduce predictability, the details of {'any' if open_ else 'the'} restriction are kept in a separate "
         "document that is not available to those who enrol participants or assign interventions."
     )
-    return [*([] if open_ else ["Randomization is restricted."]), strata(study, "is"), details]
+    return [f"Randomization is {'' if open_ else 'restricted and '}{strata(study)}.", details]
 
 
 def lists(facts: LogFacts) -> str:
@@ -117,8 +115,7 @@ def algorithm(design: RandomizationDesign, facts: LogFacts) -> str:
         digest = facts.generated.fields.get("source_digest") if facts.generated else None
         return f"The file it came in has the SHA-256 {digest}." if digest else ""
     return (
-        f"The algorithm is {design.algorithm} of the program's published specification, by which the sequence can be "
-        "drawn again from its seed."
+        f"The algorithm ({design.algorithm}) is specified in public, and the sequence can be drawn again from its seed."
     )
 
 
@@ -127,22 +124,23 @@ def drawn(study: Study, design: RandomizationDesign, be: str) -> str:
     shares = ":".join(map(str, design.shares))
     ratio = f"The allocation ratio {be} {shares} ({' : '.join(arm.code for arm in study.arms)})."
     return (
-        f"The sequence {be} drawn by {WORDS[design.method].how(design)}. {ratio} {strata(study, be)} "
+        f"The method {be} {WORDS[design.method].how(design)}. {ratio} Randomization {be} {strata(study)}. "
         f"{_length(study, design, 'has' if be == 'is' else 'had')}"
     )
 
 
 def _length(study: Study, design: RandomizationDesign, have: str) -> str:
     entries = number(design.length, "entry", "entries")
-    cut = " A last block that would reach beyond them is cut short." if is_cut(design) else ""
+    short = "may be cut short" if have == "has" else "may have been cut short"
+    cut = f"; the last block {short} to fit" if is_cut(design) else ""
     if not study.factors:
-        return f"The sequence {have} {entries}.{cut}"
+        return f"The sequence {have} {entries}{cut}."
     named = [", ".join(f"{name} {level}" for name, level in stratum.items()) for stratum in study.strata]
     which = f" ({'; '.join(named)})" if len(named) <= _MANY_STRATA else ""
     total = design.length * len(named)
     return (
         f"Each of the {in_words(len(named))} strata{which} {have} a sequence of its own"
-        f"{'' if design.method == IMPORTED else ', drawn independently'}, of {entries}, {total} in all.{cut}"
+        f"{'' if design.method == IMPORTED else ', drawn independently'}, of {entries}, {total} in all{cut}."
     )
 
 

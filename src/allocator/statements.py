@@ -29,15 +29,15 @@ _CONCEALMENT = (
     "The sequence is held by a central computer program. Every entry is encrypted separately, under a key in two "
     "halves. An investigator's signed confirmation that a participant is eligible releases one half for the next free "
     "entry only; the pharmacist who then requests the allocation holds the other. Neither half opens an entry alone. "
-    "Each allocation is written to a hash-chained log before it is shown, and cannot be drawn again."
+    "Each allocation is written to a tamper-evident (hash-chained) log before it is shown, and cannot be drawn again."
 )
 _COMMITTED = (
     " A cryptographic commitment to every entry (the root below) has been in the log since before the first "
     "allocation, and each allocation is checked against it."
 )
 _IMPLEMENTATION = (
-    "Investigators enrol participants, by a signed confirmation of every eligibility criterion; pharmacists assign "
-    "participants to interventions, by a signed request for the allocation. Neither has access to the allocation "
+    "Investigators enrol participants by a signed confirmation of every eligibility criterion; pharmacists assign "
+    "participants to interventions by a signed request for the allocation. Neither group has access to the allocation "
     "sequence: the program shows them an allocation only after it has been made and recorded. A statistician holds "
     "the keys to the sequence and one share of its seed, and a custodian holds the other share; the program admits "
     "neither role to enrolment or assignment."
@@ -51,7 +51,8 @@ class Statement:
     Attributes:
         kind: one of `KINDS`.
         text: paragraphs, each one line, with an empty line between; ends with a newline.
-        bound: study fingerprint, root, design commitment, head and number of records, program; None where not told.
+        bound: study fingerprint, root, head and number of records, program; design commitment, but for the public text.
+            None where no list is sealed.
     """
 
     kind: str
@@ -157,7 +158,7 @@ def _statement(kind: str, paragraphs: list[str], study: Study, facts: LogFacts, 
     bound: dict[str, str | int | None] = {
         "fingerprint": study.fingerprint.hex(),
         "root": sealed.get("root"),
-        "design_commitment": sealed.get("design_commitment") if kind != "public" else None,
+        **({} if kind == "public" else {"design_commitment": sealed.get("design_commitment")}),
         "head": facts.head.hex(),
         "records": facts.records,
         "program": program,
@@ -165,7 +166,7 @@ def _statement(kind: str, paragraphs: list[str], study: Study, facts: LogFacts, 
     ties = [
         f"study fingerprint {bound['fingerprint']}",
         *([f"root of the sealed list {bound['root']}"] if bound["root"] else []),
-        *([f"design commitment {bound['design_commitment']}"] if bound["design_commitment"] else []),
+        *([f"design commitment {bound['design_commitment']}"] if bound.get("design_commitment") else []),
         f"head of the log {bound['head']} ({facts.records} records)",
     ]
     text = [
