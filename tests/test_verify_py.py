@@ -29,7 +29,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allocator import merkle
@@ -39,6 +39,7 @@ from allocator.cli import run
 from allocator.eligibility import is_eligible
 from allocator.errors import AllocatorError
 from allocator.exporting import export_study
+from allocator.keystream import keystream_bytes
 from allocator.person import sign
 from allocator.service import Allocation
 from allocator.toml_files import read_study
@@ -1084,7 +1085,7 @@ def test_signatures_of_any_key(secret: bytes, message: bytes, at: int) -> None:
 
 def _counter_mode(key: bytes, counter: int, count: int) -> bytes:
     keys, blocks = V.aes256_round_keys(key), range(counter, counter + count // 16 + 1)
-    return b"".join(V.aes256_encrypt(keys, block.to_bytes(16, "big")) for block in blocks)[:count]
+    return V.aes256_encrypt(keys, b"".join(block.to_bytes(16, "big") for block in blocks))[:count]
 
 
 @pytest.mark.requirement("G02")
@@ -1112,6 +1113,15 @@ def test_aes_in_counter_mode_of_rfc_3686() -> None:
         plain = bytes.fromhex(case["plaintext"])
         stream = _counter_mode(bytes.fromhex(case["key"]), int(case["iv"], 16), len(plain))
         assert bytes(a ^ b for a, b in zip(plain, stream, strict=True)).hex() == case["ciphertext"]
+
+
+@pytest.mark.requirement("G02")
+@settings(max_examples=10 * SOAK)
+@given(key=st.binary(min_size=32, max_size=32), sizes=st.lists(st.integers(0, 9000), max_size=20))
+@example(key=bytes(32), sizes=[4, 250, 1, 60_000, 32, 4, 70_000])
+def test_a_stream_is_the_same_in_whatever_pieces_it_is_taken(key: bytes, sizes: list[int]) -> None:
+    stream, expected = V.Stream(key), keystream_bytes(key, 0, sum(sizes))
+    assert b"".join(stream.take(size) for size in sizes) == expected
 
 
 @pytest.mark.requirement("G02")

@@ -407,17 +407,8 @@ def _substitution() -> list[int]:
             return box
 
 
-def _columns() -> list[list[int]]:
-    """S-box and MixColumns of one byte as a word, for each of its four rows."""
-    first = []
-    for s in SBOX:
-        double = (s << 1 ^ (0x11B if s & 0x80 else 0)) & 0xFF
-        first.append(double << 24 | s << 16 | s << 8 | double ^ s)
-    return [[(word >> 8 * row | word << 32 - 8 * row) & 0xFFFFFFFF for word in first] for row in range(4)]
-
-
-SBOX = _substitution()
-COLUMNS = _columns()
+SBOX = bytes(_substitution())
+DOUBLED = bytes((s << 1 ^ (0x11B if s & 0x80 else 0)) & 0xFF for s in SBOX)  # what MixColumns makes of the S-box
 
 
 def _substituted(word: int) -> int:
@@ -439,20 +430,31 @@ def aes256_round_keys(key: bytes) -> list[int]:
     return words
 
 
-def aes256_encrypt(keys: list[int], block: bytes) -> bytes:
-    """One block of 16 bytes (FIPS 197 §5.1)."""
-    t0, t1, t2, t3 = COLUMNS
-    a, b, c, d = (int.from_bytes(block[i : i + 4], "big") ^ keys[i // 4] for i in range(0, 16, 4))
-    for i in range(4, 56, 4):
-        a, b, c, d = (
-            t0[a >> 24] ^ t1[b >> 16 & 255] ^ t2[c >> 8 & 255] ^ t3[d & 255] ^ keys[i],
-            t0[b >> 24] ^ t1[c >> 16 & 255] ^ t2[d >> 8 & 255] ^ t3[a & 255] ^ keys[i + 1],
-            t0[c >> 24] ^ t1[d >> 16 & 255] ^ t2[a >> 8 & 255] ^ t3[b & 255] ^ keys[i + 2],
-            t0[d >> 24] ^ t1[a >> 16 & 255] ^ t2[b >> 8 & 255] ^ t3[c & 255] ^ keys[i + 3],
-        )
-    rows = ((a, b, c, d), (b, c, d, a), (c, d, a, b), (d, a, b, c))
-    mixed = [w & 0xFF000000 | x & 0xFF0000 | y & 0xFF00 | z & 0xFF for w, x, y, z in rows]
-    return b"".join(u32(_substituted(word) ^ keys[56 + i]) for i, word in enumerate(mixed))
+def aes256_encrypt(keys: list[int], blocks: bytes) -> bytes:
+    """Blocks of 16 bytes (FIPS 197 §5.1), all at once: each of 16 numbers holds one byte of every block."""
+    count = len(blocks) // 16
+    every = int.from_bytes(b"\1" * count, "big")  # times a byte: that byte in every block
+    key = b"".join(map(u32, keys))
+    state = [int.from_bytes(blocks[i::16], "big") ^ every * key[i] for i in range(16)]
+    for start in range(16, 240, 16):
+        # SubBytes and ShiftRows: row i % 4 moves by as many columns
+        moved = [state[(i + 4 * (i % 4)) % 16].to_bytes(count, "big") for i in range(16)]
+        once = [int.from_bytes(row.translate(SBOX), "big") for row in moved]
+        state = once
+        if start < 224:
+            twice = [int.from_bytes(row.translate(DOUBLED), "big") for row in moved]
+            state = [_mixed(once, twice, i) for i in range(16)]
+        state = [row ^ every * key[start + i] for i, row in enumerate(state)]
+    out = bytearray(16 * count)
+    for i, row in enumerate(state):
+        out[i::16] = row.to_bytes(count, "big")
+    return bytes(out)
+
+
+def _mixed(once: list[int], twice: list[int], i: int) -> int:
+    """Byte i after MixColumns (FIPS 197 §5.1.3): 2 times itself, 3 times the next of its column, and the other two."""
+    a, b, c, d = (i - i % 4 + (i + step) % 4 for step in range(4))
+    return twice[a] ^ twice[b] ^ once[b] ^ once[c] ^ once[d]
 
 
 # ---- streams, methods, the list (§4 - §6) ----------------------------------------------------------------------------
@@ -462,15 +464,18 @@ class Stream:
     """The keystream of one purpose and one stratum (§4.2), read from its start."""
 
     def __init__(self, key: bytes) -> None:
-        self._keys, self._counter, self._rest = aes256_round_keys(key), 0, b""
+        self._keys, self._counter = aes256_round_keys(key), 0
+        self._rest, self._at, self._more = b"", 0, 16
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes."""
-        while len(self._rest) < count:
-            self._rest += aes256_encrypt(self._keys, self._counter.to_bytes(16, "big"))
-            self._counter += 1
-        taken, self._rest = self._rest[:count], self._rest[count:]
-        return taken
+        while len(self._rest) < self._at + count:
+            blocks = range(self._counter, self._counter + self._more)
+            fresh = aes256_encrypt(self._keys, b"".join(block.to_bytes(16, "big") for block in blocks))
+            self._rest, self._at = self._rest[self._at :] + fresh, 0
+            self._counter, self._more = blocks.stop, min(2 * self._more, 2048)  # a short list asks for few
+        self._at += count
+        return self._rest[self._at - count : self._at]
 
     def below(self, n: int) -> int:
         """The next integer below n (§4.3), of as many words as n needs; those at or over the limit are thrown away."""
