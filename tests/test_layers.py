@@ -42,6 +42,7 @@ PURE = [
     "t_test",
     "design_report",
     "assess_words",
+    "name_places",
     "toml_files",
     "answers_form",
     "eligibility",
@@ -95,7 +96,7 @@ PURE = [
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "keys", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
-    *("balance_plot", "balance_page", "service"),
+    *("assess_plot", "balance_plot", "balance_page", "service"),
     *("opening", "restoring", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
