@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -94,10 +95,22 @@ def test_what_the_log_keeps_of_the_file_tells_no_arm(enrolled: Site) -> None:
 
 def test_what_an_import_means_is_said(enrolled: Site) -> None:
     ran = enrolled.typed(f"--as ST import list.csv {ORIGIN}")
+    assert ran.code == 0 and "can be read by others" in ran.err
+    (enrolled.desk / "list.csv").chmod(0o600)
+    ran = enrolled.typed(f"--as ST import list.csv {ORIGIN} --reason again")
     assert (ran.code, ran.err) == (0, "")
     for words in ("SOMEBODY MAY KNOW THIS LIST", "Destroy the file", "salt", "blockrand", "each of 10 entries"):
         assert words in ran.out
     assert "GCV" not in ran.out
+
+
+@pytest.mark.requirement("C01")
+def test_a_file_that_others_may_keep_is_told(enrolled: Site) -> None:
+    (enrolled.desk / "list.csv").chmod(0o600)
+    (enrolled.desk / ".git").mkdir()
+    assert "git work tree" in enrolled.typed(f"--as ST import list.csv {ORIGIN}").err
+    shutil.copy(enrolled.desk / "list.csv", enrolled.home / "list.csv")
+    assert "in the home" in enrolled.typed(f"--as ST import {enrolled.home}/list.csv {ORIGIN} --reason again").err
 
 
 @pytest.mark.requirement("G06")

@@ -80,6 +80,9 @@ def import_list_command(
         actor = call.actor(service, "imported")
         record = service.import_list(actor, found.design, origin=origin, source_digest=digest, reason=reason)
         study = service.study
+        home = service.place.home
+    for said in _open_to_others(file, home):
+        call.warn(f"{shown(str(file))} {said}")
     for doubt in found.doubts:
         call.warn(f"taken for the reason given: {doubt}")
     result = {
@@ -94,6 +97,20 @@ def import_list_command(
         "record": record_json(record),
     }
     call.show(result, _imported_text(found, record, study, salt))
+
+
+def _open_to_others(file: Path, home: Path) -> list[str]:
+    """By what ways others may read the file that was imported, or find it again when it is removed."""
+    from allocator.home import inside_git
+
+    folder, found = file.resolve().parent, []
+    if file.stat().st_mode & 0o077:
+        found.append("can be read by others on this machine: its arms are known to whoever has looked")
+    if folder.is_relative_to(home.resolve()):
+        found.append("lies in the home: everybody there reads it, and backups keep it")
+    if inside_git(folder):
+        found.append("lies in a git work tree: what was committed once stays")
+    return found
 
 
 def _imported_text(found: ListFile, record: Record, study: Study, salt: bytes) -> str:
