@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from allocator.canonical import tag
 from allocator.keystream import WORD, draw_below, keystream_bytes, stream_key, words
 from allocator.method import Parameters
 from allocator.methods import METHODS
@@ -126,7 +125,7 @@ def _walk(
 
     if not 1 <= n <= given.length or count < 1:
         raise RuntimeError(f"{count} sequences of {n} entries cannot come from lists of {given.length}")
-    prk = hashlib.sha256(tag("simulation") + seed).digest()
+    prk = hashlib.sha256(b"allocator/v1/simulation\0" + seed).digest()
     key, spare = stream_key(prk, "draw", "step"), words(stream_key(prk, "draw", "spare"))
     several = len(table.roots) > 1
     start = _sizes(table, count, prk) if several else None
