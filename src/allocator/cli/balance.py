@@ -107,6 +107,8 @@ def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[
 
     before = service.history.state == "sealed"
     actor = call.actor(service, "list-checked" if sign else "list-read")
+    if sign:
+        service.check_sign_off(actor)
     read = service.read_list(actor, "check" if before else "balance")
     sealing = service.history.sealing
     if sealing is None:
