@@ -542,7 +542,7 @@ class Life(RuleBasedStateMachine):
 
     def open_list(self, by: str) -> None:
         """Two people open the list after the close, each by their own share; what is disclosed draws the list."""
-        early = "not-closed" if self.state in ("open", "sealed", "active") else self.state_fault("closed")
+        early = "not-closed" if self.state in ("open", "sealed", "active", "paused") else self.state_fault("closed")
         fault = self.role_fault(self.by(by), "opened") or early
         fault = fault or ("" if by in (self.holder, "CU") else "no-share")
         done = self.act(fault, lambda: self.trial.service.open_list(self.actor(by)))
