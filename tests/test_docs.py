@@ -20,7 +20,6 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 REPOSITORY = re.compile(r"`((?:src|docs|tests|examples|benchmarks)/[\w./-]+|[\w/]+\.(?:py|sql))`")
 COMING = {
     "assess",
-    "balance",
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
