@@ -438,8 +438,8 @@ HOSTILE = st.lists(
     st.one_of(OBEYED, st.sampled_from("aP0-\u2010Р٠０\x1b\x9b\x7f\u202e\u2066\u200b")), min_size=1, max_size=12
 ).map("".join)
 LOOKS = ["status", "balance", "log", "verify", "person list", "show P-001", "--as PH show P-001", "--as AU log",
-         "--json log", "check study.toml --registry registry.json", "--as PH reveal P-002 --retype P-002", "--json --as AU log",
-         "--as PH reveal P-001 --retype P-001"]  # fmt: skip
+         "--json log", "check study.toml --registry registry.json", "--as PH reveal P-002 --retype P-002",
+         "--json --as AU log", "--as PH reveal P-001 --retype P-001"]  # fmt: skip
 FIELDS = {
     *("kind", "format", "participant", "person", "role", "meaning", "mode", "program", "cause", "action", "time"),
     *("added", "roles", "finding", "grantee", "what", "number", "stratum", "failure", "findings", "deactivated"),
