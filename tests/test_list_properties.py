@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import laws
 from allocator import keystream
 from allocator.design import RandomizationDesign
+from allocator.imported_list import source_digest
 from allocator.keystream import PURPOSES, draw_below, pseudorandom_key, stream_key, words
 from allocator.maximal_procedure import MAX_LENGTH
 from allocator.method import DesignError, Parameters
@@ -237,6 +239,13 @@ def test_an_imported_list_is_given_back_by_stratum() -> None:
         METHODS["imported-list"].weights(how, 4)
     words = "a list made elsewhere was not drawn here: there is nothing to assess"
     assert (raised.value.field, str(raised.value)) == ("method", words)
+
+
+def test_the_digest_of_an_imported_file_by_hand() -> None:
+    salt, file = bytes(range(32)), b"id,arm\n1,A\n"
+    keyed = b"allocator/v1/source\x00" + file
+    assert source_digest(salt, file) == hmac.digest(salt, keyed, "sha256").hex()
+    assert len({source_digest(salt, file), source_digest(bytes(32), file), source_digest(salt, file + b"\n")}) == 3
 
 
 def test_a_schedule_has_each_imported_list_at_its_stratum() -> None:
