@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
 from allocator.errors import EvidenceError, Refused
+from allocator.log import Record
 from canaries import Hunt
 from support import Trial, TrialFactory, design
 from test_leaks import _known_list
 
 DIGEST = hashlib.sha256(b"report").hexdigest()
+
+
+def sealing(trial: Trial) -> str:
+    """The id of the list as it is sealed now, "" before there is one."""
+    newest = trial.service.history.sealing
+    return newest.fields["sealing"] if newest else ""
 
 
 @pytest.mark.requirement("G07")
@@ -60,7 +68,7 @@ def test_nobody_else_reads_or_signs_it(person: str, trials: TrialFactory) -> Non
     code = "not-the-holder" if person == "ST2" else "not-permitted"
     for act in (
         lambda: trial.service.read_list(trial.actor(person), "check"),
-        lambda: trial.service.sign_off(trial.actor(person), DIGEST),
+        lambda: trial.service.sign_off(trial.actor(person), DIGEST, sealing=sealing(trial)),
     ):
         with pytest.raises(Refused) as refused:
             act()
@@ -72,7 +80,7 @@ def test_before_a_list_is_sealed_there_is_none_to_read(trials: TrialFactory) -> 
     trial = trials("enrolled")
     for act in (
         lambda: trial.service.read_list(trial.actor("ST"), "check"),
-        lambda: trial.service.sign_off(trial.actor("ST"), DIGEST),
+        lambda: trial.service.sign_off(trial.actor("ST"), DIGEST, sealing=sealing(trial)),
     ):
         with pytest.raises(Refused, match=r"sealed|now open"):
             act()
@@ -82,7 +90,7 @@ def test_before_a_list_is_sealed_there_is_none_to_read(trials: TrialFactory) -> 
 def test_the_list_is_signed_off_before_the_activation_only(trials: TrialFactory) -> None:
     trial = trials("sealed")
     assert trial.service.list_checked() is None
-    record = trial.service.sign_off(trial.actor("ST"), DIGEST)
+    record = trial.service.sign_off(trial.actor("ST"), DIGEST, sealing=sealing(trial))
     assert (record.kind, record.fields["report_digest"]) == ("list-checked", DIGEST)
     found = trial.service.list_checked()
     assert found is not None and found.hash == record.hash
@@ -90,7 +98,33 @@ def test_the_list_is_signed_off_before_the_activation_only(trials: TrialFactory)
     assert trial.service.list_checked() is None  # it was of the list before
     active = trials("active")
     with pytest.raises(Refused):
-        active.service.sign_off(active.actor("ST"), DIGEST)
+        active.service.sign_off(active.actor("ST"), DIGEST, sealing=sealing(active))
+
+
+@pytest.mark.requirement("G07")
+def test_a_list_that_was_exchanged_while_it_was_read_is_neither_shown_nor_signed(
+    trials: TrialFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once: the report of one list must not stand for another."""
+    trial = trials("sealed")
+    first = sealing(trial)
+    trial.service.generate(trial.actor("ST"), design(), reason="another ratio was meant")
+    with pytest.raises(Refused) as refused:
+        trial.service.sign_off(trial.actor("ST"), DIGEST, sealing=first)
+    assert (refused.value.code, trial.last.kind) == ("another-list", "refused")
+    assert trial.service.list_checked() is None
+    write = trial.service._writer.write
+
+    def exchanged(*given: Any) -> Record:
+        record = write(*given)
+        if record.kind == "list-read":
+            trial.service.generate(trial.actor("ST"), design(), reason="once more")
+        return record
+
+    monkeypatch.setattr(trial.service._writer, "write", exchanged)
+    monkeypatch.setattr("allocator.sealing.open_entry", lambda *_: pytest.fail("an entry of another list was opened"))
+    with pytest.raises(Refused, match="another list was sealed while this one was read"):
+        trial.service.read_list(trial.actor("ST"), "check")
 
 
 @pytest.mark.requirement("C01")
@@ -114,6 +148,6 @@ def test_an_entry_that_was_exchanged_is_named(trials: TrialFactory) -> None:
 
 
 def test_the_design_is_held_to_its_commitment(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allocator.listing.design_commitment", lambda *_: bytes(32))
+    monkeypatch.setattr("allocator.sealed_design.design_commitment", lambda *_: bytes(32))
     with pytest.raises(EvidenceError, match="not the one committed to"):
         trial.service.read_list(trial.actor("ST"), "balance")

@@ -218,8 +218,8 @@ def test_the_restricted_statement_says_whether_the_design_was_compared(trials: T
 def test_every_list_that_was_sealed_shows(trials: TrialFactory) -> None:
     trial, how = trials("sealed"), design("big-stick", limit=3)
     assert "No other list was sealed" in restricted_statement(STUDY, how, facts(trial), PROGRAM, compared=False).text
-    trial.service.generate(trial.actor("ST"), how, reason="the first was a rehearsal")
-    trial.service.sign_off(trial.actor("ST"), "5e" * 32)
+    newest = trial.service.generate(trial.actor("ST"), how, reason="the first was a rehearsal")
+    trial.service.sign_off(trial.actor("ST"), "5e" * 32, sealing=newest.fields["sealing"])
     again = facts(trial)
     text = restricted_statement(STUDY, how, again, PROGRAM, compared=True).text
     assert "Two lists were sealed one after another before activation; the last one is the list of the trial" in text

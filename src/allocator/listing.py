@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from allocator import allocation, sealing
-from allocator.design import RandomizationDesign, design_commitment
+from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed
-from allocator.errors import AllocatorError, EvidenceError, Refused
+from allocator.errors import EvidenceError, Refused
 from allocator.log import Record
-from allocator.method import DesignError
 from allocator.publishing import PublishingService
 from allocator.schedule import StratumSchedule
+from allocator.sealed_design import design_in_share
 from allocator.seed import Seed, draw_again
 from allocator.writer import Actor, Draft
 
@@ -30,11 +30,13 @@ class ListRead:
             its commitment in sealed.json.
         design: held to the design's commitment in the log, its ratio in the study's arm order.
         record: the ``list-read`` record by which it was read.
+        sealing: the record by which this list was sealed.
     """
 
     strata: tuple[StratumSchedule, ...] = field(repr=False)
     design: RandomizationDesign = field(repr=False)
     record: Record
+    sealing: Record
 
 
 class ListingService(PublishingService):
@@ -48,7 +50,7 @@ class ListingService(PublishingService):
             purpose: one of `record_form.PURPOSES`; stands in the record.
 
         Raises:
-            Refused: not the holder, or no list is sealed.
+            Refused: not the holder, no list is sealed, or another one was sealed in the meantime.
             EvidenceError: an entry or the design is not the one committed to.
         """
 
@@ -57,13 +59,16 @@ class ListingService(PublishingService):
             return Draft(kind="list-read", fields={"sealing": self._held_list(actor).sealing.hex(), "purpose": purpose})
 
         record = self._writer.write(actor, "list-read", build)
-        sealed = self._held_list(actor)
+        newest, sealed = self.history.sealing, self._held_list(actor)
+        if newest is None or not record.fields["sealing"] == newest.fields["sealing"] == sealed.sealing.hex():
+            raise _another_list()
         info = context("keys", self.study.fingerprint, sealed.sealing, actor.person)
         both = open_sealed(actor.keys.opening, bytes.fromhex(sealed.keys.envelope), info)
         return ListRead(
             strata=tuple(_opened(stratum, sealed, both[:32], both[32:]) for stratum in sealed.strata),
-            design=self._sealed_design(actor),
+            design=design_in_share(self.study, sealed, actor.person, actor.keys.opening),
             record=record,
+            sealing=newest,
         )
 
     def check_sign_off(self, actor: Actor) -> None:
@@ -76,8 +81,18 @@ class ListingService(PublishingService):
             self._writer.refuse(actor, "list-checked", refusal, None)
             raise
 
-    def sign_off(self, actor: Actor, report_digest: str, *, faults: int = 0) -> Record:
-        """Sign, before activation, that the list was checked and the report of this SHA-256 (hex) found no fault."""
+    def sign_off(self, actor: Actor, report_digest: str, *, sealing: str, faults: int = 0) -> Record:
+        """Sign, before activation, that a list was checked and its report found no fault.
+
+        Args:
+            actor: the statistician who sealed it.
+            report_digest: SHA-256 of the report, in hex.
+            sealing: id in hex of the list that the report is of; another one may have been sealed since.
+            faults: how many the report found.
+
+        Raises:
+            Refused: not the holder, too late, a fault, or the list sealed now is another one.
+        """
 
         def build(_: datetime) -> Draft:
             allocation.check_state("list-checked", self.history.state)
@@ -87,7 +102,9 @@ class ListingService(PublishingService):
                     f"the report found {faults} fault{'s' if faults > 1 else ''} in the list",
                     "Do not activate this list. Find the cause, then `allocator generate` with a reason.",
                 )
-            fields = {"sealing": self._held_list(actor).sealing.hex(), "report_digest": report_digest}
+            if self._held_list(actor).sealing.hex() != sealing:
+                raise _another_list()
+            fields = {"sealing": sealing, "report_digest": report_digest}
             return Draft(kind="list-checked", fields=fields)
 
         return self._writer.write(actor, "list-checked", build)
@@ -137,21 +154,10 @@ class ListingService(PublishingService):
             )
         return sealed
 
-    def _sealed_design(self, actor: Actor) -> RandomizationDesign:
-        """The design out of the own share's envelope, held to its commitment in the log."""
-        newest, own = self.history.sealing, self._own_share(actor)
-        try:
-            design = RandomizationDesign.from_tables(dict(own.design)).for_study(self.study)
-            committed = design_commitment(design, bytes.fromhex(own.salt)).hex()
-        except (AllocatorError, DesignError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise EvidenceError("design", f"the sealed design is none of this study: {error}") from error
-        if newest is None or committed != newest.fields["design_commitment"]:
-            raise EvidenceError(
-                "design",
-                "the sealed design is not the one committed to",
-                "Run `allocator verify`; the list is not to be used.",
-            )
-        return design
+
+def _another_list() -> Refused:
+    said = "another list was sealed while this one was read"
+    return Refused("another-list", said, "Ask again, and look at the list that is sealed now.")
 
 
 def _opened(

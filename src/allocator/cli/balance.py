@@ -110,11 +110,14 @@ def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[
     if sign:
         service.check_sign_off(actor)
     read = service.read_list(actor, "check" if before else "balance")
-    sealing = service.history.sealing
-    if sealing is None:
-        raise RuntimeError("a list was read that is not sealed")
-    report = list_report(service.study, sealing.fields["sealing"], sealing.fields["root"], read.design, read.strata)
-    signed = service.sign_off(actor, report.digest, faults=len(report.faults)) if sign else service.list_checked()
+    sealed = read.sealing.fields
+    report = list_report(service.study, sealed["sealing"], sealed["root"], read.design, read.strata)
+    if sign:
+        signed: Record | None = service.sign_off(
+            actor, report.digest, sealing=report.sealing, faults=len(report.faults)
+        )
+    else:
+        signed = service.list_checked()
     view = RestrictedView(
         **_frame(service),
         seen=tuple(allocated(service.history.store.records(SEEN_KINDS))),
