@@ -82,6 +82,14 @@ FAULTS = {
     "no such arm": ("ABBA" * 4 + "ABCA", how(block_sizes=(4,)), "arm", "entry 18"),
     "sorted": ("A" * 10 + "B" * 10, how("complete"), "sorted", "1 list in 26,000"),
     "sorted with a rule": ("B" * 10 + "A" * 10, how("random-allocation-rule"), "sorted", "1 list in 92,000"),
+    "one arm alone": (
+        "B" * 20,
+        how("complete"),
+        "sorted",
+        "has one arm only, GCV: by complete at most 1 list in 26,000",
+    ),
+    "one block, sorted": ("A" * 10 + "B" * 10, how(block_sizes=(20,)), "sorted", "1 list in 92,000"),
+    "one block or two": ("A" * 10 + "B" * 10, how(block_sizes=(18, 20)), "sorted", "by permuted-block at most 1 list"),
     "sorted, blocks": ("A" * 10 + "B" * 10, how(), "sequence", "entry 3"),
     "a long run": ("AB" * 80 + "A" * 40, how("complete", length=200), "run", "entries 160 to 199"),
     "unshuffled blocks": ("AABB" * 15, how(length=60, block_sizes=(4,)), "alike", "all 15 blocks"),
@@ -150,7 +158,7 @@ def test_a_list_made_elsewhere_is_held_to_its_ratio_alone() -> None:
         return {fault.code for fault in faults_of(listed(text), design)}
 
     assert imported("ABAABBBABA") == set()
-    assert imported("A" * 10 + "B" * 10) == {"sorted"}
+    assert imported("A" * 10 + "B" * 10) == imported("A" * 20) == {"sorted"}
     assert imported("AAB" * 90) == {"ratio"}
 
 

@@ -89,17 +89,22 @@ def check_sequence(stratum: StratumSchedule, design: RandomizationDesign) -> Non
 
 
 def check_sorted(stratum: StratumSchedule, design: RandomizationDesign) -> None:
-    """The list is not sorted by arm."""
-    arms, of = stratum.arms, len(design.ratio)
-    changes = sum(first != second for first, second in pairwise(arms))
-    if design.block_sizes or len(set(arms)) < 2 or changes != len(set(arms)) - 1:
+    """The list is not sorted by arm, nor of one arm alone.
+
+    The first block of a sorted list is sorted, so its chance, over the sizes it may have, is an upper bound.
+    """
+    arms = stratum.arms
+    if 1 + sum(first != second for first, second in pairwise(arms)) != len(set(arms)):
         return
-    chance = chance_sorted(_weights(design), of, min(len(arms), SORTED_ENTRIES))
+    chances = [
+        chance_sorted(_weights(design, size), len(design.ratio), min(len(arms), size, SORTED_ENTRIES))
+        for size in design.block_sizes or (design.length,)
+    ]
+    chance = sum(chances) / len(chances)
     if chance < UNLIKELY_SORTED:
+        said = "is sorted by arm" if len(set(arms)) > 1 else f"has one arm only, {design.ratio[arms[0]][0]}"
         raise ListFault(
-            "sorted",
-            stratum.label,
-            f"the list is sorted by arm: by {_method(design)} at most 1 list in {one_in(chance)} is",
+            "sorted", stratum.label, f"the list {said}: by {_method(design)} at most 1 list in {one_in(chance)} is so"
         )
 
 
@@ -179,7 +184,7 @@ def rarest_run(arms: Sequence[int], design: RandomizationDesign) -> Run | None:
     """
     if design.block_sizes:
         return None
-    weigh, counts, runs = _weights(design), [0] * len(design.ratio), list[Run]()
+    weigh, counts, runs = _weights(design, design.length), [0] * len(design.ratio), list[Run]()
     start, chance = 0, 1.0
     for position, arm in enumerate(arms):
         if position and arm != arms[position - 1]:
@@ -245,10 +250,10 @@ def ledger_of(stratum: StratumSchedule, design: RandomizationDesign) -> BlockLed
         return None
 
 
-def _weights(design: RandomizationDesign) -> Weights:
-    """Those of the method over the whole list; a list made elsewhere is held to independent draws."""
+def _weights(design: RandomizationDesign, size: int) -> Weights:
+    """Those of the method in a block, or over the whole list; one made elsewhere is held to independent draws."""
     given: Parameters = design
-    return METHODS["complete" if design.method == IMPORTED else design.method].weights(given, design.length)
+    return METHODS["complete" if design.method == IMPORTED else design.method].weights(given, size)
 
 
 def _method(design: RandomizationDesign) -> str:
