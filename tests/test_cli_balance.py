@@ -186,6 +186,13 @@ def test_once_opened_the_list_is_the_one_the_seed_draws(used: Site) -> None:
     assert used.typed("--as ST balance").code == 3
 
 
+def test_of_a_list_made_elsewhere_nothing_is_said_of_a_seed(tmp_path: Path) -> None:
+    site = site_at(tmp_path, "sealed")
+    sealed_elsewhere(site, b"\0\1\1\0\1" * 4)
+    said = " ".join(site.typed("--as ST balance").out.split())
+    assert "no method to it. Nothing here shows that it was drawn at random" in said and "seed" not in said
+
+
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 

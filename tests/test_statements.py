@@ -196,9 +196,11 @@ def test_the_restricted_statement_tells_all(method: str, trials: TrialFactory) -
     assert f"The allocation ratio is {ratio} (IL2-GCV : GCV)." in text
     assert WORDS[method].paper in text and "SPIRIT 2025 item 21b" in text and "RESTRICTED" in text
     assert (f"The algorithm ({how.algorithm}) is specified in public" in text) == (method != "imported-list")
-    assert ("5d" * 32 in text) == (method == "imported-list")
+    assert sealed.generated is not None
+    digest = sealed.generated.fields.get("source_digest")
+    assert (f"came ({digest})" in text) == (method == "imported-list") == (digest is not None)
     assert "by a statistician (ST) who takes no part" in text
-    assert sealed.generated is not None and sealed.generated.fields["design_commitment"] in text
+    assert sealed.generated.fields["design_commitment"] in text
     assert re.search(r"[01]{20}", HEX.sub("", text)) is None and "00010001" not in text  # a list itself stands nowhere
     assert_well_written(statement)
 
@@ -217,7 +219,9 @@ def test_the_restricted_statement_says_whether_the_design_was_compared(trials: T
 @pytest.mark.requirement("G06")
 def test_every_list_that_was_sealed_shows(trials: TrialFactory) -> None:
     trial, how = trials("sealed"), design("big-stick", limit=3)
-    assert "No other list was sealed" in restricted_statement(STUDY, how, facts(trial), PROGRAM, compared=False).text
+    assert (
+        "The log records no other list." in restricted_statement(STUDY, how, facts(trial), PROGRAM, compared=False).text
+    )
     newest = trial.service.generate(trial.actor("ST"), how, reason="the first was a rehearsal")
     trial.service.sign_off(trial.actor("ST"), "5e" * 32, sealing=newest.fields["sealing"])
     again = facts(trial)
@@ -351,7 +355,7 @@ def test_the_report_counts_what_the_log_has(trials: TrialFactory) -> None:
         "One participant was allocated in a stratum that was later corrected.",
         "One allocation was made on paper",
         "The log records no allocation followed by another treatment or made under a wrong participant number.",
-        "the sealed sequence was read by ST to watch its balance (once, on 20 November 2026)",
+        "the sealed sequence was read by ST to watch the balance (once, on 20 November 2026)",
         "enrolled by one investigator (IN) and assigned to interventions by one pharmacist (PH)",
         "block sizes of 4 and 6",
         "a custodian (CU) held the other share",
@@ -392,7 +396,39 @@ def test_a_list_sealed_again_and_its_keepers(trials: TrialFactory) -> None:
     text = consort_paragraph(STUDY, design("complete"), closed(trial), PROGRAM).text
     assert "sealed again under new keys once, to the same root" in text
     assert "The statistician who sealed the sequence (ST and ST2)" in text and "a custodian (CU)" in text
-    assert "No other list was sealed" in text
+    assert "The log records no other list." in text
+
+
+@pytest.mark.requirement("G06", "L06")
+def test_a_list_that_was_read_and_replaced_is_told_apart(trials: TrialFactory) -> None:
+    """A list seen and then made anew is what a reader must learn of (MHRA 6.9)."""
+    trial, how = trials("sealed"), design("complete")
+    trial.service.read_list(trial.actor("ST"), "check")
+    trial.service.generate(trial.actor("ST"), how, reason="it did not please")
+    replaced = facts(trial).readings
+    assert [reading.replaced for reading in replaced] == [True]
+    report = replace(facts(trial), closed=START, state="closed")
+    text = consort_paragraph(STUDY, how, report, PROGRAM).text
+    assert (
+        "The log records no reading of the sealed sequence. A list that was sealed earlier, and replaced by another, "
+        "was read by ST to check it before activation (once, on 20 November 2026)." in text
+    )
+    trial.service.read_list(trial.actor("ST"), "check")
+    assert [reading.replaced for reading in facts(trial).readings] == [True, False]
+
+
+def test_the_report_of_a_list_made_elsewhere_says_no_more_than_is_known(trials: TrialFactory) -> None:
+    how = design("imported-list", arms=(bytes([0, 1]) * 10,), length=20)
+    trial = trials("active", how=how)
+    closed(trial)
+    for person in ("ST", "CU"):
+        trial.service.open_list(trial.actor(person))
+    checked = replace(facts(trial), checked=True)
+    text = consort_paragraph(STUDY, how, checked, PROGRAM).text
+    assert "Who knew the sequence before it was sealed is not in the log." in text
+    assert "the sequence disclosed with them agreed with the sealed one in every entry" in text
+    assert "The sealed list was checked against its ratio, and signed off" in text
+    assert "drawn again from" not in text
 
 
 @pytest.mark.requirement("C04")

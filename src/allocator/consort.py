@@ -22,7 +22,7 @@ CONCEALMENT = (
 )
 _PURPOSES = {
     "check": "to check it before activation",
-    "balance": "to watch its balance",
+    "balance": "to watch the balance",
     "export": "to export it",
 }
 
@@ -43,10 +43,14 @@ def access(study: Study, facts: LogFacts) -> str:
         "enrolment or assignment.",
         _readings(study, facts),
     ]
+    imported = facts.generated.kind == "imported"
+    if imported:
+        said.append("Who knew the sequence before it was sealed is not in the log.")
     if facts.opened is not None:
+        agreed = "disclosed with them" if imported else "drawn again from it"
         said.append(
             f"After the close, on {day(study, facts.opened)}, both shares of the seed were disclosed; the sequence "
-            "drawn again from it agreed with the sealed one in every entry."
+            f"{agreed} agreed with the sealed one in every entry."
         )
     if study.masking == "none":
         said.append("The trial was open label, so that allocations already made could be known at the site.")
@@ -58,11 +62,23 @@ def _people(ids: Sequence[str], role: str) -> str:
 
 
 def _readings(study: Study, facts: LogFacts) -> str:
-    """Every recorded reading of arms still to come, gathered by person and purpose."""
-    if not facts.readings:
-        return "The log records no reading of the sealed sequence."
+    """Every recorded reading of the list; readings of lists that another one replaced are told apart."""
+    own = [reading for reading in facts.readings if not reading.replaced]
+    replaced = [reading for reading in facts.readings if reading.replaced]
+    said = (
+        f"According to the log, the sealed sequence was read {_gathered(study, own)}."
+        if own
+        else "The log records no reading of the sealed sequence."
+    )
+    if replaced:
+        said += f" A list that was sealed earlier, and replaced by another, was read {_gathered(study, replaced)}."
+    return said
+
+
+def _gathered(study: Study, all_: Sequence[Reading]) -> str:
+    """Readings by person and purpose."""
     gathered: dict[tuple[str, str], list[Reading]] = {}
-    for reading in facts.readings:
+    for reading in all_:
         gathered.setdefault((reading.person, reading.purpose), []).append(reading)
     items = []
     for (person, purpose), readings in gathered.items():
@@ -70,7 +86,7 @@ def _readings(study: Study, facts: LogFacts) -> str:
         when = f"on {dates[0]}" if len(dates) == 1 else f"between {dates[0]} and {dates[-1]}"
         times = "once" if len(readings) == 1 else f"{in_words(len(readings))} times"
         items.append(f"by {person} {_PURPOSES[purpose]} ({times}, {when})")
-    return f"According to the log, the sealed sequence was read {one_of(items, 'and')}."
+    return one_of(items, "and")
 
 
 def allocations(study: Study, facts: LogFacts) -> str:

@@ -15,6 +15,21 @@ from allocator.block_ledger import Segment, counts_of
 from allocator.imported_list import NAME as IMPORTED
 from allocator.study import stratum_label
 
+_HELD = "The design can give this list, in every stratum."
+_DRAWN_AGAIN = {
+    True: "The seed is opened: drawn again from it, the list is the same in every entry.",
+    False: "That the seed drew it cannot be shown yet, for nobody holds both its shares: an exchange that gives "
+    'another list of the same design is not seen here. After the close, "allocator open" draws the list again and '
+    "compares every entry.",
+}
+_ELSEWHERE = (
+    "The list was made elsewhere: its length, counts, order and runs are held to its ratio, and no method to it."
+)
+_SHOWN_AGAIN = {
+    True: "The list is opened: what was disclosed is the same in every entry.",
+    False: "Nothing here shows that it was drawn at random, or that it is as it was when it was made: compare the "
+    "digest of its arm codes below with that of those who made it.",
+}
 _OF_SEVERAL = "The plot shows for each arm how much more it has than its share of all, where the limit is smaller."
 
 
@@ -106,20 +121,11 @@ class RestrictedView(BlindedView):
         found = tuple(f"FAULT {fault.code}{_where(fault.stratum)}: {fault}" for fault in faults)
         said = (
             "Every entry was opened and is the one committed to; the root computed from them by a second way is the "
-            "one in the log. "
-            + (
-                "The list was made elsewhere: its counts and runs are held to its ratio, and no method to it."
-                if self.report.design.method == IMPORTED
-                else "The design can give this list, in every stratum."
-            )
+            "one in the log."
         )
-        drawn = (
-            "The seed is opened: drawn again from it, the list is the same in every entry."
-            if self.drawn_again
-            else "That the seed drew it cannot be shown yet, for nobody holds both its shares: an exchange that "
-            'gives another list of the same design is not seen here. After the close, "allocator open" draws the list '
-            "again and compares every entry."
-        )
+        elsewhere = self.report.design.method == IMPORTED
+        held, known = (_ELSEWHERE, _SHOWN_AGAIN) if elsewhere else (_HELD, _DRAWN_AGAIN)
+        said, drawn = f"{said} {held}", known[self.drawn_again]
         return Section(title="Verdict: no fault found" if not faults else f"Verdict: {_faults(len(faults))}",
                        words=found or (said, drawn))  # fmt: skip
 

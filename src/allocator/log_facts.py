@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +21,12 @@ GENERATING = ("generated", "imported")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The sealed list was read: by whom, when, for what."""
+    """The sealed list was read: by whom, when, for what; `replaced` when another list was made afterwards."""
 
     person: str
     purpose: str
     time: datetime
+    replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,7 @@ class _Tally:
             self.sealing = record
         if kind in GENERATING:
             self.generated = record
+            self.readings = [replace(reading, replaced=True) for reading in self.readings]
         elif kind == "confirmed":
             self.confirming[record.seq] = fields["person"]
         elif kind in ALLOCATION_KINDS:

@@ -100,9 +100,10 @@ def lists(facts: LogFacts) -> str:
             "is the list of the trial, and the log holds the reason for each further one."
         )
     elif facts.lists:
-        said.append("No other list was sealed for the trial.")
+        said.append("The log records no other list.")
     if facts.checked:
-        said.append("The sealed list was checked against its design, and signed off, before activation.")
+        against = "its ratio" if facts.generated and facts.generated.kind == "imported" else "its design"
+        said.append(f"The sealed list was checked against {against}, and signed off, before activation.")
     if resealed := facts.counts.get("resealed", 0):
         times = "once" if resealed == 1 else f"{in_words(resealed)} times"
         said.append(f"The same list was sealed again under new keys {times}, to the same root.")

@@ -171,7 +171,12 @@ def _numbers(service: AllocationService, facts: LogFacts) -> dict[str, object]:
 
     times = {"first": facts.first, "last": facts.last, "closed": facts.closed, "opened": facts.opened}
     readings = [
-        {"person": reading.person, "purpose": reading.purpose, "time": format_time(reading.time)}
+        {
+            "person": reading.person,
+            "purpose": reading.purpose,
+            "time": format_time(reading.time),
+            "replaced": reading.replaced,
+        }
         for reading in facts.readings
     ]
     return {
