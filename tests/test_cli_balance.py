@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import stat
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -206,10 +208,37 @@ def test_a_restricted_page_is_its_owners_and_not_of_the_home(used: Site) -> None
     said = used.typed("balance --html b.html").out
     assert "Written: b.html" in said and stat.S_IMODE(used.desk.joinpath("b.html").stat().st_mode) == 0o644
     before = used.kinds()
-    inside = used.home / "schedules" / "NCT04225780" / "r.html"
-    for option in ("--html r.html", "--pdf no/r.pdf", f"--html {inside}", f"--pdf {used.home / 'keys' / 'r.pdf'}"):
+    inside, tree = used.home / "schedules" / "NCT04225780" / "r.html", used.desk / "tree"
+    tree.joinpath(".git").mkdir(parents=True)
+    for option in (
+        *("--html r.html", "--pdf no/r.pdf", f"--html {inside}", f"--pdf {used.home / 'keys' / 'r.pdf'}"),
+        *(f"--html {used.home / 'r.html'}", "--pdf tree/r.pdf", "--html x.page --pdf ./x.page"),
+    ):
         assert used.typed(f"--as ST balance {option}").code == 2
+    assert used.typed(f"balance --html {inside}").code == 2
     assert used.kinds() == before
+
+
+@pytest.mark.requirement("L06")
+@pytest.mark.parametrize("line", ["balance --sign --html r.html", "list --columns redcap --to l.csv"])
+def test_a_full_disk_after_the_record_does_not_say_that_nothing_was_changed(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jinja2")
+    site = site_at(tmp_path, "granted")
+
+    made = tempfile.mkstemp
+
+    def full(*, dir: Path, prefix: str) -> tuple[int, str]:
+        if dir == Path():  # the desk
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return made(dir=dir, prefix=prefix)
+
+    monkeypatch.setattr("tempfile.mkstemp", full)
+    ran = site.typed(f"--as ST {line}")
+    assert (ran.code, ran.out) == (5, "") and "No space left on device" in ran.err
+    assert "What was recorded stands." in ran.err and "Nothing was changed" not in ran.err
+    assert ("list-checked" in site.kinds()) == ("--sign" in line)
 
 
 def test_without_the_extra_nothing_is_recorded(used: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,16 @@ def test_restricted_by_a_holder_of_a_share(site: Site) -> None:
         assert error(ran) == (1, "no-share")
     ran = site.typed("--json --as ST statement restricted", ALLOCATOR_PASSPHRASE="wrong")
     assert error(ran) == (4, "wrong-passphrase")
+
+
+@pytest.mark.requirement("P02", "C03")
+def test_the_restricted_text_is_its_owners_and_not_of_the_home(site: Site) -> None:
+    assert site.typed("--as ST statement restricted --to r.txt").code == 0
+    assert site.typed("statement public --to p.txt").code == 0
+    assert [stat.S_IMODE(site.desk.joinpath(name).stat().st_mode) for name in ("r.txt", "p.txt")] == [0o600, 0o644]
+    (site.desk / "tree" / ".git").mkdir(parents=True)
+    for target, code in ((site.home / "r.txt", "inside-home"), ("tree/r.txt", "inside-git")):
+        assert error(site.typed(f"--json --as ST statement restricted --to {target}")) == (2, code)
 
 
 def test_restricted_before_a_list(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import Call, check_new_file, pass_call, record_json
+from allocator.cli.call import Call, check_new_file, check_secret_file, pass_call, record_json, write_after_record
 from allocator.errors import InputError
 from allocator.text import shown
 
@@ -50,7 +50,9 @@ class _Files:
     def __init__(self, service: AllocationService, html: Path | None, pdf: Path | None, *, restricted: bool) -> None:
         self._html, self._pdf, self._mode = html, pdf, 0o600 if restricted else 0o644
         for file in (html, pdf):
-            _check_new(service, file)
+            _check_file(service, file, restricted=restricted)
+        if html and pdf and html.resolve() == pdf.resolve():
+            raise InputError("same-file", "both pages would be one file", "Give --html and --pdf different names.")
         if html or pdf:
             from allocator.balance_page import require_page
 
@@ -63,26 +65,26 @@ class _Files:
 
     def write(self, view: BlindedView) -> dict[str, Any]:
         """Write each; what restricted ones hold is the owner's alone to read."""
-        from allocator.home import write_durably
-
         if self._html or self._pdf:
             from allocator.balance_page import render_html, render_pdf
 
             if self._html:
-                write_durably(self._html, render_html(view), mode=self._mode)
+                write_after_record(self._html, render_html(view), mode=self._mode)
             if self._pdf:
-                write_durably(self._pdf, render_pdf(view), mode=self._mode)
+                write_after_record(self._pdf, render_pdf(view), mode=self._mode)
         return {"html": str(self._html) if self._html else None, "pdf": str(self._pdf) if self._pdf else None}
 
 
-def _check_new(service: AllocationService, file: Path | None) -> None:
-    check_new_file(file)
+def _check_file(service: AllocationService, file: Path | None, *, restricted: bool) -> None:
     if file is None:
         return
+    if restricted:
+        check_secret_file(service.place, file, "a page that tells of the list")
+        return
+    check_new_file(file)
     parent = file.parent.resolve()
     if any(parent.is_relative_to(own.resolve().parent) for own in (service.place.schedules, service.place.keys)):
-        hint = "Give a folder that nobody who enrols can read."
-        raise InputError("inside-home", "a page has no place inside the study's own folders", hint)
+        raise InputError("inside-home", "a page has no place inside the study's own folders", "Give another folder.")
 
 
 def _blinded(service: AllocationService) -> tuple[BlindedView, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.errors import CredentialError, InputError
+from allocator.errors import CredentialError, InputError, StorageError
 from allocator.text import shown, shown_lines
 
 if TYPE_CHECKING:
@@ -133,6 +133,31 @@ def check_new_file(file: Path | None) -> None:
         raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
     if file is not None and not file.parent.is_dir():
         raise InputError("no-folder", f"{shown(str(file.parent))} is no folder", "Make it first.")
+
+
+def check_secret_file(place: StudyPlace, file: Path, what: str) -> None:
+    """InputError unless a file of this name can be made where what helps to predict may lie: no home, no work tree."""
+    from allocator.home import inside_git
+
+    check_new_file(file)
+    parent = file.parent.resolve()
+    if parent.is_relative_to(place.home.resolve()):
+        said = f"{what} has no place in the home: everybody there reads it, and backups keep it"
+        raise InputError("inside-home", said, "Give a folder that nobody who enrols can read.")
+    if inside_git(parent):
+        said = f"{what} has no place in a git work tree: what is committed once stays"
+        raise InputError("inside-git", said, "Give a folder that nobody who enrols can read.")
+
+
+def write_after_record(file: Path, data: bytes, *, mode: int) -> None:
+    """Write a file that the log already tells of. StorageError: it could not be written, and the record stands."""
+    from allocator.home import write_durably
+
+    try:
+        write_durably(file, data, mode=mode)
+    except StorageError as error:
+        error.hint = "What was recorded stands. Make room, or name another folder, and ask again."
+        raise
 
 
 def on_terminal() -> bool:

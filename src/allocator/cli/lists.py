@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allocator.cli.call import Call, pass_call, record_json
+from allocator.cli.call import Call, check_secret_file, pass_call, record_json, write_after_record
 from allocator.errors import InputError
 from allocator.list_layout import COLUMNS
 from allocator.text import TEST_NOTICE, shown
 
 if TYPE_CHECKING:
-    from allocator.home import StudyPlace
     from allocator.list_file import ListFile
     from allocator.log import Record
     from allocator.study import Study
@@ -98,7 +97,7 @@ def _open_to_others(file: Path, home: Path) -> list[str]:
     from allocator.home import inside_git
 
     folder, found = file.resolve().parent, []
-    if file.stat().st_mode & 0o077:
+    if file.exists() and file.stat().st_mode & 0o077:
         found.append("can be read by others on this machine: its arms are known to whoever has looked")
     if folder.is_relative_to(home.resolve()):
         found.append("lies in the home: everybody there reads it, and backups keep it")
@@ -146,7 +145,7 @@ def list_command(
 
     with call.service() as service:
         if target is not None:
-            check_secret_target(service.place, target)
+            check_secret_file(service.place, target, "a list in plain")
         words = Words.parse(service.study, arms, levels, columns)
         read = service.read_list(call.actor(service, "list-read"), "export")
         notice = TEST_NOTICE if service.mode == "test" else ""
@@ -160,9 +159,7 @@ def list_command(
     if target is None:
         call.show({**result, "list": text}, text.rstrip("\n"))
     else:
-        from allocator.home import write_durably
-
-        write_durably(target, text.encode("utf-8"), mode=0o600)
+        write_after_record(target, text.encode("utf-8"), mode=0o600)
         said = f"{entries} entries are in {shown(str(target))}, in {wanted}'s columns.  [record {read.record.seq}]"
         call.show({**result, "file": str(target)}, said)
     call.talk(
@@ -170,20 +167,3 @@ def list_command(
         "to\nnobody who enrols, treats or measures outcomes, and destroy it when it is where it belongs."
         + (f"\nIt is of mode test, for rehearsals: {TEST_NOTICE}." if notice else "")
     )
-
-
-def check_secret_target(place: StudyPlace, target: Path) -> None:
-    """InputError unless a file of this name can be made where a list in plain may lie: no home, no work tree."""
-    from allocator.home import inside_git
-
-    if target.exists() or target.is_symlink():
-        raise InputError("file-exists", f"{shown(str(target))} is there already", "Give another name.")
-    if not target.parent.is_dir():
-        raise InputError("no-folder", f"{shown(str(target.parent))} is no folder", "Make it first.")
-    parent = target.parent.resolve()
-    if parent.is_relative_to(place.home.resolve()):
-        said = "a list in plain has no place in the home: everybody there reads it, and backups keep it"
-        raise InputError("inside-home", said, "Give another folder.")
-    if inside_git(parent):
-        said = "a list in plain has no place in a git work tree: what is committed once stays"
-        raise InputError("inside-git", said, "Give another folder.")

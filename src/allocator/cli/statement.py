@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from allocator.cli.call import Call, check_new_file, pass_call
+from allocator.cli.call import Call, check_new_file, check_secret_file, pass_call
 from allocator.errors import EvidenceError, InputError, Refused
 from allocator.statements import KINDS
 from allocator.text import shown
@@ -46,8 +46,11 @@ def statement(call: Call, kind: str, design_file: Path | None, target: Path | No
     from allocator.statements import consort_paragraph, public_statement, restricted_statement
 
     _check_call(kind, design_file, target)
+    secret = kind == "restricted"
     given = _read(design_file) if design_file else None
     with call.service() as service:
+        if secret and target is not None:
+            check_secret_file(service.place, target, "a text that tells the restriction")
         study, facts = service.study, _facts(service)
         if kind == "public":
             made = public_statement(study, facts, PROGRAM)
@@ -63,7 +66,7 @@ def statement(call: Call, kind: str, design_file: Path | None, target: Path | No
     if target is not None:
         from allocator.home import write_durably
 
-        write_durably(target, made.text.encode("utf-8"))
+        write_durably(target, made.text.encode("utf-8"), mode=0o600 if secret else 0o644)
     _show(call, made, target, numbers)
 
 
