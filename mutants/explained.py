@@ -4,15 +4,16 @@ from __future__ import annotations
 
 TYPE = (
     "**Another type of numpy that holds the same numbers.** Sizes, bounds and arms are small and words lie below 2^32; "
-    "numpy's default of 64 bits holds them all, and a floating point number holds every integer up to 2^53. The list is "
+    "numpy's default of 64 bits holds them all, and a floating point number holds every integer to 2^53. The list is "
     "the same, byte for byte; only memory differs."
 )
 SPEED = (
-    "**Speed alone.** The list is the same, byte for byte: it is drawn by the other of two ways that are equal; or more "
+    "**Speed alone.** The list is the same, byte for byte: it is drawn by the other of two equal ways; or more "
     "blocks are drawn than are needed, and the list is cut where it ends; or more words are made ready, or more bounds "
     "tabulated, than are used."
 )
 SAME = "**The same number.** Bound 1 is tabulated as bound 2: no word is refused for either, since both divide 2^32."
+SPELT = "**The same hash.** OpenSSL takes the name in capitals too."
 _PB = "permuted_block"
 _COUNTDOWNS = "countdowns = {int(size): np.arange(size, 1, -1, dtype=np.uint32) for size in block_sizes}"
 _BLOCK = "block = np.array(block_of(shares, size), dtype=np.uint8)"
@@ -48,4 +49,12 @@ EXPLAINED: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         (_PB, "_accepted", _EVERY, _EVERY.replace("+ 1", "+ 2")),
     ),
     SAME: ((_PB, "_accepted", _EVERY, _EVERY.replace("clip(1)", "clip(2)")),),
+    SPELT: (
+        (
+            "imported_list",
+            "source_digest",
+            'return hmac.digest(salt, tag("source") + file, "sha256").hex()',
+            'return hmac.digest(salt, tag("source") + file, "SHA256").hex()',
+        ),
+    ),
 }

@@ -42,7 +42,7 @@ SETTINGS = """
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "--timeout={seconds}"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--timeout={seconds}", "--timeout-method=thread"]
 pytest_add_cli_args_test_selection = [{tests}]
 also_copy = ["schedules", "examples", "verifier", "docs", "attacks", "faults", "load", "README.md"]
 """
