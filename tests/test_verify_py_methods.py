@@ -56,9 +56,7 @@ def told_to_the_end(factory: TrialFactory, plain: dict[str, Any]) -> Trial:
     service, actor, design = trial.service, trial.actor, RandomizationDesign.from_tables(plain)
     for reason in ("", "for the test"):
         if design.method == "imported-list":
-            service.import_list(
-                actor("ST"), design, origin="by hand, for the test", source=b"by hand", reason=reason
-            )
+            service.import_list(actor("ST"), design, origin="by hand, for the test", source=b"by hand", reason=reason)
         else:
             service.generate(actor("ST"), design, reason=reason)
     sealing = trial.last.fields["sealing"]
