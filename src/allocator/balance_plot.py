@@ -238,6 +238,7 @@ def _end_labels(axes: Axes, right: float | datetime, ends: Sequence[tuple[float,
     for height, name, colour in sorted(ends):
         at = max(height, at)
         axes.annotate(name, (right, at), (5, 0), textcoords="offset points",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},  # over a line of the same height
                       va="center", color=colour, fontsize=8.5, annotation_clip=False)  # fmt: skip
         at += apart
 
