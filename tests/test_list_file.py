@@ -26,6 +26,7 @@ from support import study, study_bytes
 PLAIN, SITES = study(), study(stratified=True)
 CODES = [arm.code for arm in PLAIN.arms]
 GOOD = "position,treatment\n" + "".join(f"{n},{CODES[n in (1, 4, 5, 8, 9)]}\n" for n in range(1, 11))
+TENS = "position,treatment\n" + "".join(f"{n},{CODES[n in (11, 14, 15, 18, 19)]}\n" for n in range(11, 21))
 
 
 def words(
@@ -288,6 +289,7 @@ FAULTS: list[tuple[str, str, str]] = [
     ("moved", GOOD.replace("3,IL2-GCV\n4,GCV\n", "4,GCV\n3,IL2-GCV\n"), "list.csv:4:1  position: '4' stands after 2"),
     ("out of order", GOOD.replace("\n4,", "\n1x,"), "list.csv:5:1  position: '1x' does not end in a number"),
     ("no first", GOOD.replace("1,GCV\n", "", 1), "list.csv:2:1  position: the first number is 2: are those before"),
+    ("ten lost", TENS, "list.csv:2:1  position: the first number is 11: are those before"),
     ("another prefix", GOOD.replace("\n4,", "\nA4,"), "list.csv:5:1  position: 'A4' begins otherwise"),
     ("unknown arm", GOOD.replace("5,GCV", "5,GVC"), "list.csv:6:3  treatment: 'GVC' is no arm; did you mean 'GCV'?"),
     ("case", GOOD.replace("5,GCV", "5,gcv"), "list.csv:6:3  treatment: 'gcv' is no arm"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
 MAX_SIZE = 10_000
+HUNDRED = 100  # such a number, or one more, may be the first of a site; another one follows lost rows
 LONG = 8  # entries from which an order without chance is doubted: 2 in 70 balanced lists of 8 are sorted
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,9})", re.ASCII)
 
@@ -149,7 +150,7 @@ def _steps(rows: Sequence[Row], role: str) -> Iterator[Fault]:
         if text in seen:
             yield Fault(row=row, role=role, message=f"{text!r} stands in line {seen[text]} already")
         elif before is None:
-            if number != 1 and (number < 10 or number % 10 > 1):
+            if number != 1 and (number < HUNDRED or number % HUNDRED > 1):
                 yield Fault(row=row, role=role, message=f"the first number is {number}: are those before it missing?")
         elif prefix != before[0]:
             yield Fault(row=row, role=role, message=f"{text!r} begins otherwise than the one before it")
