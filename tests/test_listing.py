@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from allocator.balance import allocated
 from allocator.errors import EvidenceError, Refused
+from allocator.listing import check_allocated
 from allocator.log import Record
 from canaries import Hunt
 from support import Trial, TrialFactory, design
@@ -41,6 +44,11 @@ def test_the_list_read_is_the_one_that_is_allocated(trials: TrialFactory) -> Non
         stratum = read.strata["AB".index(site)]
         assert given.arm.code == codes[stratum.arms[given.record.fields["position"]]]
         assert bytes.fromhex(given.record.fields["salt"]) == stratum.salt(given.record.fields["position"])
+    seen = allocated(trial.records)
+    check_allocated(read, seen)
+    for changed in ({"arm": 1 - seen[2].arm}, {"position": 20}, {"position": -1}, {"stratum": "{}"}):
+        with pytest.raises(EvidenceError, match="allocation 3 is not the entry of the list"):
+            check_allocated(read, [seen[0], replace(seen[2], **changed)])
 
 
 @pytest.mark.requirement("L06")

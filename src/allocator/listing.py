@@ -6,8 +6,10 @@ the record is durable before the first entry is opened. No arm is written to a d
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from allocator import allocation, sealing
 from allocator.design import RandomizationDesign
@@ -19,6 +21,9 @@ from allocator.schedule import StratumSchedule
 from allocator.sealed_design import design_in_share
 from allocator.seed import Seed, draw_again
 from allocator.writer import Actor, Draft
+
+if TYPE_CHECKING:
+    from allocator.balance import Allocated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +158,17 @@ class ListingService(PublishingService):
                 f"Ask {sealed.keys.person}. Without --as, `allocator balance` shows what everybody may see.",
             )
         return sealed
+
+
+def check_allocated(read: ListRead, seen: Iterable[Allocated]) -> None:
+    """Each allocation in the log is the entry of the list at its position; EvidenceError names one that is not."""
+    lists = {stratum.label: stratum.arms for stratum in read.strata}
+    for one in seen:
+        arms = lists.get(one.stratum, b"")
+        if not 0 <= one.position < len(arms) or arms[one.position] != one.arm:
+            raise EvidenceError(
+                "allocation", f"allocation {one.number} is not the entry of the list", "Run `allocator verify`."
+            )
 
 
 def _another_list() -> Refused:

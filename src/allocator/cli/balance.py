@@ -106,6 +106,7 @@ def _blinded(service: AllocationService) -> tuple[BlindedView, dict[str, Any]]:
 def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[RestrictedView, dict[str, Any]]:
     from allocator.balance import SEEN_KINDS, allocated, list_report
     from allocator.list_words import RestrictedView
+    from allocator.listing import check_allocated
 
     before = service.history.state == "sealed"
     actor = call.actor(service, "list-checked" if sign else "list-read")
@@ -120,9 +121,11 @@ def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[
         )
     else:
         signed = service.list_checked()
+    seen = tuple(allocated(service.history.store.records(SEEN_KINDS)))
+    check_allocated(read, seen)
     view = RestrictedView(
         **_frame(service),
-        seen=tuple(allocated(service.history.store.records(SEEN_KINDS))),
+        seen=seen,
         report=report,
         read=f"by {service.name_of(actor.person)} for the purpose {read.record.fields['purpose']}, "
         f"record {read.record.seq}",
