@@ -146,9 +146,13 @@ LOOKS = ("shown-again", "looked-up", "unblinded", "receipt-copied")
 CORRECTIONS = ("corrected", "reassignment-proposed", "reassigned")
 BESIDE = (*CORRECTIONS, "share-copied", "resealed")
 POSSIBLE = {
-    "open": {"decided", "generated"},
-    "sealed": {"share-copied", "resealed", "decided", "generated", "granted", "activated"},
+    "open": {"decided", "generated", "imported"},
+    "sealed": {
+        *("share-copied", "resealed", "decided", "generated", "imported", "granted", "activated"),
+        *("list-read", "list-checked"),
+    },
     "active": {
+        "list-read",
         "decided",
         "granted",
         "paused",
@@ -161,9 +165,9 @@ POSSIBLE = {
         *LOOKS,
         *BESIDE,
     },
-    "paused": {"decided", "granted", "resumed", "closed", *LOOKS, *BESIDE},
-    "closed": {*LOOKS, *BESIDE, "share-given", "opened"},
-    "opened": {*LOOKS, *CORRECTIONS},
+    "paused": {"list-read", "decided", "granted", "resumed", "closed", *LOOKS, *BESIDE},
+    "closed": {"list-read", *LOOKS, *BESIDE, "share-given", "opened"},
+    "opened": {"list-read", *LOOKS, *CORRECTIONS},
     "recovering": {*LOOKS, "receipt-entered", "recovered"},
 }
 ALWAYS = {
@@ -196,6 +200,8 @@ def test_what_is_possible_in_which_state(kind: str, state: str) -> None:
         known = {"paused", "closed", "opened", "not-active", "not-closed", "wrong-state", "not-sealed", "recovering"}
         assert refusal.value.code in known
         assert refusal.value.hint
+        too_late = kind in POSSIBLE["open"] | POSSIBLE["sealed"] and kind not in POSSIBLE["active"]
+        assert not (state == "paused" and too_late) or refusal.value.code == "wrong-state"  # it is not to be awaited
 
 
 def test_the_table_by_hand_names_every_state_and_kind() -> None:

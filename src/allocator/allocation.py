@@ -54,7 +54,7 @@ def check_state(kind: str, state: str) -> None:
         raise Refused(
             "not-closed", f"the study is {state}: a list is opened after the close", "The sponsor closes it first."
         )
-    if state == "paused":
+    if state == "paused" and "active" in allowed:  # else it is too late for it
         raise Refused(
             "paused", "allocation is paused in this study", "Look-ups go on. Ask the sponsor when it resumes."
         )
