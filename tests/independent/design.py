@@ -28,7 +28,7 @@ MOST_IMPORTED = 20_000
 
 def algorithm(design: dict[str, Any]) -> str:
     """§3: the id in the log."""
-    return design["method"] + "/1"
+    return f"{design['method']}/1"
 
 
 def check_design(design: Any, codes: Sequence[str], strata: int) -> None:

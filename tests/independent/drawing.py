@@ -91,7 +91,8 @@ def below(source: Iterator[int], n: int) -> int:
     k = 1
     while 2 ** (32 * k) < n:
         k += 1
-    x = limit = 2 ** (32 * k) - 2 ** (32 * k) % n
+    whole: int = 2 ** (32 * k)
+    x = limit = whole - whole % n
     while x >= limit:
         x = 0
         for _ in range(k):
