@@ -144,7 +144,7 @@ def test_the_public_statement_has_every_item(trials: TrialFactory) -> None:
         "stratified by site (A or B)",
         "key in two halves",
         "commitment to every entry",
-        "Neither group has access to the allocation sequence",
+        "The program gives neither group access to the allocation sequence",
         "open label",
     ):
         assert said in text

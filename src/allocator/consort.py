@@ -36,8 +36,8 @@ def access(study: Study, facts: LogFacts) -> str:
     others = list(dict.fromkeys(one for fields in sealings for one in fields["holders"] if one not in sealers))
     said = [
         f"Participants were enrolled by {_people(facts.enrolled_by, 'investigator')} and assigned to interventions by "
-        f"{_people(facts.assigned_by, 'pharmacist')}. Neither group had access to the allocation sequence: the program "
-        "showed them an allocation only after it had been made and recorded.",
+        f"{_people(facts.assigned_by, 'pharmacist')}. The program gave neither group access to the allocation "
+        "sequence: it showed them an allocation only after it had been made and recorded.",
         f"The statistician who sealed the sequence ({one_of(sealers, 'and')}) held the keys to it and one share of its "
         f"seed, and a custodian ({one_of(others, 'and')}) held the other share; the program admits neither role to "
         "enrolment or assignment.",

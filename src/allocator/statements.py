@@ -37,10 +37,10 @@ _COMMITTED = (
 )
 _IMPLEMENTATION = (
     "Investigators enrol participants by a signed confirmation of every eligibility criterion; pharmacists assign "
-    "participants to interventions by a signed request for the allocation. Neither group has access to the allocation "
-    "sequence: the program shows them an allocation only after it has been made and recorded. A statistician holds "
-    "the keys to the sequence and one share of its seed, and a custodian holds the other share; the program admits "
-    "neither role to enrolment or assignment."
+    "participants to interventions by a signed request for the allocation. The program gives neither group access "
+    "to the allocation sequence: it shows them an allocation only after it has been made and recorded. A statistician "
+    "holds the keys to the sequence and one share of its seed, and a custodian holds the other share; the program "
+    "admits neither role to enrolment or assignment."
 )
 
 
