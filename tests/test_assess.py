@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocator import assess as assess_module
 from allocator import states
-from allocator.assess import Assessment, assess, balance_of, final_counts, imbalance, of_strata
+from allocator.assess import Assessment, assess, assess_strata, balance_of, final_counts, imbalance, of_strata
 from allocator.design import RandomizationDesign
 from allocator.method import DesignError
 from allocator.methods import METHODS
@@ -361,6 +362,24 @@ def test_strata_destroy_balance_in_a_small_study() -> None:
     assert round(100 * sum(chance for value, chance in four.items() if value >= 4)) == 15
 
 
+@pytest.mark.requirement("G05")
+@pytest.mark.parametrize("shares", [(1, 1), (2, 1), (1, 2, 3)])
+def test_strata_together_are_the_sums_of_independent_counts(shares: tuple[int, ...]) -> None:
+    how = design("block-urn", 20, shares, lambda_=1)
+    parts = [final_counts(drawn_chain(METHODS[how.method], how, n)) for n in (3, 5, 5)]
+    expected: dict[tuple[int, ...], float] = {}
+    for rows in itertools.product(*(part.items() for part in parts)):
+        counts = tuple(map(sum, zip(*(counts for counts, _ in rows), strict=True)))
+        expected[counts] = expected.get(counts, 0.0) + math.prod(chance for _, chance in rows)
+    assert of_strata(parts) == pytest.approx(expected, **CLOSE)
+
+
+def test_strata_of_many_arms_are_too_many_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assess_module, "MAX_TOGETHER", 100)
+    with pytest.raises(TooManyStates):
+        assess_strata(design("complete", 20, (1, 1, 1)), (5, 5, 5))
+
+
 # ---- limits --------------------------------------------------------------------------------------------------------
 
 
@@ -388,6 +407,12 @@ def test_too_many_states_are_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None
     how = design("complete", 2000, (1, 1, 1))
     with pytest.raises(TooManyStates):
         assess(design("complete", 5000), 5000)
+    with pytest.raises(TooManyStates):
+        assess(design("big-stick", 5000, limit=500), 5000)
+    for menu in (tuple(range(2, 42, 2)), (600, 1200)):  # few sizes and long blocks, or many: neither may take minutes
+        with monkeypatch.context() as patch, pytest.raises(TooManyStates):
+            patch.setattr(states, "MAX_HYPOTHESES", 20_000)
+            guessing_chain(METHODS["permuted-block"], design("permuted-block", 400, block_sizes=menu), 400)
     monkeypatch.setattr(states, "MAX_STATES", 100)
     with pytest.raises(TooManyStates):
         assess(how, 50)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from allocator import states
+from allocator import design_report, states, t_test
 from allocator.assess_words import words_about
 from allocator.cli import run
+from allocator.cli.assess import _many
 from allocator.design import RandomizationDesign
 from allocator.design_report import report_on
 
@@ -114,6 +115,39 @@ def test_what_is_not_exact_is_said_to_be_simulated(
     assert "~ is simulated" in out and " ~" in out and "standard error" in out
     assert run(["assess", "three.toml", "--strata", "6,6"]) == 0
     assert "assess each stratum by itself" in capsys.readouterr().out
+    unseen = ("three.toml", "--strata", "6,6", "--plot", "x.svg")
+    assert told(capsys, *unseen, code=2)["error"]["code"] == "nothing-to-plot"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_figure_of_bias_that_is_simulated_is_announced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(t_test, "MAX_MERGED", 20)
+    t_test._summaries.cache_clear()
+    assert run(["assess", "coin.toml", "--enrollment", "14"]) == 0
+    t_test._summaries.cache_clear()
+    first, *_, out = capsys.readouterr().out.partition("\n")
+    assert first == "The first 14 entries, ratio 1:1. Exact where nothing else is said; ~ is simulated."
+    assert "bias of the difference, eta 1" in out and " ~" in out
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_number_of_sequences_that_fills_pages_is_shown_short_and_null_in_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python itself refuses to write an integer of more than 4,300 digits."""
+    assert 2**design_report.MAX_BITS < 10**4_300
+    monkeypatch.setattr(design_report, "MAX_BITS", 19)
+    few, many = (told(capsys, "coin.toml", "--enrollment", n)["designs"][0]["sequences"] for n in ("18", "20"))
+    assert (few, many) == (2**18, None)
+    assert [_many(count) for count in (2**15_000, 9_999_999, 10**7, 10**22 - 1, None)] == [
+        "2.8e4515",
+        "9999999",
+        "1.0e7",
+        "1.0e22",
+        "",
+    ]
 
 
 @pytest.mark.requirement("G05")
@@ -134,13 +168,15 @@ def test_balance_against_predictability_as_a_picture(
     [
         (("blocks.toml", "--enrollment", "21"), "not-assessed"),
         (("blocks.toml", "--enrollment", "-3"), "not-assessed"),
+        (("blocks.toml", "--enrollment", "0"), "not-assessed"),
+        (("blocks.toml", "--plot", "x.bmp"), "plot-format"),
         (("blocks.toml", "--strata", "5,x"), "strata"),
         (("blocks.toml", "--strata", "5,0"), "strata"),
         (("blocks.toml", "--strata", "5,5", "--enrollment", "11"), "strata"),
         (("blocks.toml", "--strata", ",".join("1" * 51)), "strata"),
         (("blocks.toml", "--strata", "5,21"), "not-assessed"),
         (("blocks.toml", "--eta", "nan"), "bias"),
-        (("blocks.toml", "--trend", "101"), "bias"),
+        (("blocks.toml", "--trend", "10.1"), "bias"),
         (("blocks.toml", "--plot", "nowhere/x.svg"), "no-folder"),
         (("nothing.toml",), "cannot-read"),
     ],
@@ -161,10 +197,23 @@ def test_a_wrong_call_is_answered_in_words(
         ("complete", {}, "guesses no better than who sees none"),
         ("complete", {}, "nothing limits the imbalance"),
         ("complete", {}, "No assignment is certain in advance"),
-        ("big-stick", {"limit": 3}, "never above 3 on the way"),
+        ("big-stick", {"limit": 3}, "on the way never above 3"),
         ("permuted-block", {"block_sizes": (4,)}, "t-test of arms that do not differ rejects in 12."),
     ],
 )
 def test_words_follow_the_figures(method: str, keys: dict[str, Any], said: str) -> None:
     design = RandomizationDesign(method=method, length=10, ratio=(("A", 1), ("B", 1)), **keys)
     assert any(said in words for _, words in words_about(report_on(design, 10)))
+
+
+@pytest.mark.requirement("G05")
+def test_what_limits_the_imbalance_is_not_said_to_be_without_limit() -> None:
+    def words(method: str, n: int, shares: tuple[int, int], **keys: Any) -> str:
+        design = RandomizationDesign(method=method, length=20, ratio=tuple(zip("AB", shares, strict=True)), **keys)
+        return " ".join(said for _, said in words_about(report_on(design, n)))
+
+    for n, shares in ((4, (1, 1)), (10, (2, 3))):
+        assert "nothing limits the imbalance" in words("complete", n, shares)
+    for method, keys in (("big-stick", {"limit": 3}), ("random-allocation-rule", {})):
+        assert "nothing limits" not in words(method, 4, (1, 1), **keys)
+    assert "hardly better (by 0.1 percentage points)" in words("urn", 20, (1, 1), alpha=1000, beta=1)

@@ -1,7 +1,7 @@
 """What a design does over its first n entries: how well it balances, how much of it can be guessed. Exact. Pure.
 
 Everything is summed over the states of `states`, never over sequences. Definitions, with their sources, stand in
-docs/designs.md; the figures are exact but for the rounding of floating point (about 1e-13).
+docs/designs.md; the figures are exact but for the rounding of floating point (about 1e-12).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 from allocator.design import RandomizationDesign
 from allocator.method import DesignError
 from allocator.methods import METHODS
-from allocator.states import Chain, drawn_chain, guessing_chain
+from allocator.states import Chain, TooManyStates, drawn_chain, guessing_chain
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_ENTRIES = 100_000
-_CHUNK = 16  # limits of the running imbalance tried at once
+MAX_TOGETHER = 3_000_000_000  # additions to put strata together
+_CHUNK = 64  # limits of the running imbalance tried at once
 _NOTHING = 1e-12
 _CERTAIN = 1 - 1e-12
 
@@ -40,7 +41,7 @@ class Assessment:
         expected_max_imbalance: of the largest on the way; None for several strata, whose order nobody knows.
         final_imbalance: (imbalance, probability), ascending.
         max_imbalance: the largest that can occur on the way; None likewise.
-        probability_balanced: of the smallest imbalance that n entries allow.
+        probability_balanced: of the smallest imbalance that the design gives after n entries.
         loss: expected share of the information on the differences between arms that imbalance costs.
         entropy_bits: of the sequence; None where too many states would be needed.
         sequences: how many sequences are possible; None likewise.
@@ -75,13 +76,18 @@ def assess(design: RandomizationDesign, n: int) -> Assessment:
         DesignError: n is not between 1 and the length of the list, or the list was not drawn.
         TooManyStates: `simulate` is the way then.
     """
+    return _assessed(design, n)[0]
+
+
+def _assessed(design: RandomizationDesign, n: int) -> tuple[Assessment, FinalCounts]:
     check_entries(design, n)
     method = METHODS[design.method]
     drawn = drawn_chain(method, design, n)
     guessing = drawn if len(design.blocks) == 1 else guessing_chain(method, design, n)
-    balance = balance_of(final_counts(drawn), design.shares)
+    final = final_counts(drawn)
+    balance = balance_of(final, design.shares)
     expected_max, largest = _running(drawn, design.shares)
-    return Assessment(
+    assessed = Assessment(
         n=n,
         **_guessed(guessing, n),
         **_sequences(guessing, design.shares),
@@ -93,6 +99,7 @@ def assess(design: RandomizationDesign, n: int) -> Assessment:
         probability_balanced=balance.probability_balanced,
         loss=balance.loss,
     )
+    return assessed, final
 
 
 def assess_strata(design: RandomizationDesign, parts: Sequence[int]) -> tuple[list[Assessment], Assessment]:
@@ -101,8 +108,9 @@ def assess_strata(design: RandomizationDesign, parts: Sequence[int]) -> tuple[li
     Raises:
         DesignError, TooManyStates: as `assess`.
     """
-    each, method = [assess(design, n) for n in parts], METHODS[design.method]
-    balance = balance_of(of_strata([final_counts(drawn_chain(method, design, n)) for n in parts]), design.shares)
+    once = {n: _assessed(design, n) for n in sorted(set(parts))}
+    each = [once[n][0] for n in parts]
+    balance = balance_of(of_strata([once[n][1] for n in parts]), design.shares)
     n, alike = sum(parts), math.log10(_alike(design.shares))
     entropies = [part.entropy_bits for part in each if part.entropy_bits is not None]
     sequences = [part.sequences for part in each if part.sequences is not None]
@@ -159,16 +167,30 @@ def final_counts(drawn: Chain) -> FinalCounts:
 
 
 def of_strata(parts: Sequence[FinalCounts]) -> FinalCounts:
-    """The counts of all strata together; their lists are independent."""
-    total: dict[tuple[int, ...], float] = {(0,) * len(next(iter(parts[0]))): 1.0}
+    """The counts of all strata together; their lists are independent.
+
+    Raises:
+        TooManyStates: with many arms and participants.
+    """
+    import numpy as np
+
+    n, work = sum(sum(next(iter(part))) for part in parts), 0
+    low = np.zeros(len(next(iter(parts[0]))) - 1, dtype=np.int64)  # of the counts of all arms but the last
+    total = np.ones((1,) * len(low))
     for part in parts:
-        together: dict[tuple[int, ...], float] = {}
-        for counts, chance in total.items():
-            for more, share in part.items():
-                key = tuple(a + b for a, b in zip(counts, more, strict=True))
-                together[key] = together.get(key, 0.0) + chance * share
-        total = together
-    return total
+        counts = np.array(list(part))[:, :-1]
+        least = counts.min(axis=0)
+        shape = tuple(np.array(total.shape) + counts.max(axis=0) - least)
+        work += len(part) * math.prod(shape)
+        if work > MAX_TOGETHER:
+            raise TooManyStates(f"more than {MAX_TOGETHER} pairs of counts")
+        together = np.zeros(shape)
+        for at, chance in zip(counts - least, part.values(), strict=True):
+            together[tuple(slice(a, a + size) for a, size in zip(at, total.shape, strict=True))] += chance * total
+        low, total = low + least, together
+    found = np.argwhere(total > 0)
+    chances = total[tuple(found.T)].tolist()
+    return {(*row, n - sum(row)): chance for row, chance in zip((found + low).tolist(), chances, strict=True)}
 
 
 def imbalance(counts: Sequence[int], shares: Sequence[int]) -> float:

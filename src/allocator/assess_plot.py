@@ -76,9 +76,7 @@ def plot_designs(points: Sequence[PlotPoint], n: int, suffix: str = ".svg") -> b
     Raises:
         InputError: another suffix; matplotlib is not installed.
     """
-    kind = suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise InputError("plot-format", f"{suffix!r} is no picture we draw", "Name the file .svg, .png or .pdf.")
+    kind = check_format(suffix)
     if not points:
         raise RuntimeError("a plot of no design")
     try:
@@ -100,6 +98,14 @@ def plot_designs(points: Sequence[PlotPoint], n: int, suffix: str = ".svg") -> b
         stream = io.BytesIO()
         figure.savefig(stream, format=kind, dpi=200, facecolor="white", metadata=_METADATA[kind])
     return stream.getvalue()
+
+
+def check_format(suffix: str) -> str:
+    """The kind of picture that a file of this suffix holds; InputError for another suffix."""
+    kind = suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError("plot-format", f"{suffix!r} is no picture we draw", "Name the file .svg, .png or .pdf.")
+    return kind
 
 
 def unbeaten(points: Sequence[PlotPoint]) -> list[bool]:

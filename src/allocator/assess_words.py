@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from allocator.assess import Assessment
     from allocator.design_report import DesignReport
 
+UNLIMITED = ("complete", "biased-coin", "urn")  # methods under which one arm can lead by any number
 NOTICEABLE = 0.005  # a share below it is not worth a sentence
 
 
@@ -28,7 +29,7 @@ def words_about(report: DesignReport) -> Iterator[tuple[str, str]]:
             ),
         )
         return
-    yield from _on_balance(assessed)
+    yield from _on_balance(assessed, limits=report.design.method not in UNLIMITED)
     yield from _on_guessing(assessed)
     yield from _on_the_test(assessed)
     yield from _on_bias(report)
@@ -36,20 +37,22 @@ def words_about(report: DesignReport) -> Iterator[tuple[str, str]]:
         yield "note", "Entropy, sequences and smallest p would need too many states: they are left out."
 
 
-def _on_balance(assessed: Assessment) -> Iterator[tuple[str, str]]:
-    on_the_way = "" if assessed.max_imbalance is None else f", and is never above {assessed.max_imbalance:g} on the way"
+def _on_balance(assessed: Assessment, *, limits: bool) -> Iterator[tuple[str, str]]:
+    on_the_way = "" if assessed.max_imbalance is None else f", and on the way never above {assessed.max_imbalance:g}"
     if assessed.probability_balanced > 1 - 1e-9:
-        yield "good", f"Always ends as balanced as {assessed.n} participants can be{on_the_way}."
+        people = "participants" if assessed.n > 1 else "participant"
+        yield "good", f"Always ends as balanced as {assessed.n} {people} can be{on_the_way}."
         return
     worst = assessed.final_imbalance[-1][0]
     words = f"Ends balanced with probability {_percent(assessed.probability_balanced)}"
-    if assessed.max_imbalance is not None and assessed.max_imbalance >= 0.7 * assessed.n:
+    if not limits:
         yield (
             "bad",
             f"{words}; nothing limits the imbalance, which is {assessed.expected_final_imbalance:.2f} expected.",
         )
     else:
-        yield "good", f"{words}; the imbalance at the end is at most {worst:g}{on_the_way}."
+        mark = "good" if assessed.loss < 0.05 else "note"
+        yield mark, f"{words}; the imbalance at the end is at most {worst:g}{on_the_way}."
     if assessed.loss >= NOTICEABLE:
         yield (
             "bad" if assessed.loss >= 0.05 else "note",
@@ -60,7 +63,8 @@ def _on_balance(assessed: Assessment) -> Iterator[tuple[str, str]]:
 def _on_guessing(assessed: Assessment) -> Iterator[tuple[str, str]]:
     excess = assessed.excess_guesses
     if excess < NOTICEABLE:
-        yield "good", "Who sees every past assignment guesses no better than who sees none."
+        how = "no better" if excess < 1e-9 else f"hardly better (by {100 * excess:.1f} percentage points)"
+        yield "good", f"Who sees every past assignment guesses {how} than who sees none."
     else:
         mark = "bad" if excess >= 0.1 else "note"
         yield (

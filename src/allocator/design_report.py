@@ -9,7 +9,7 @@ from typing import Any
 
 from allocator.assess import Assessment, assess, assess_strata, check_entries
 from allocator.design import RandomizationDesign
-from allocator.simulate import COUNT, Estimate, Simulated, simulated
+from allocator.simulate import Estimate, Simulated, sequences_of, simulated
 from allocator.states import TooManyStates
 from allocator.t_test import (
     NoScipy,
@@ -20,6 +20,8 @@ from allocator.t_test import (
 )
 
 NOT_EXACT = ("correct_guesses", "expected_final_imbalance", "expected_max_imbalance")  # what is simulated then
+
+MAX_BITS = 14_000  # of the number of sequences; no reader of JSON need take a longer one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,7 @@ def report_on(
             exact = assess(design, n)
     except TooManyStates:
         if not parts:
-            rough = simulated(design.method, design, n)
+            rough = simulated(design.method, design, n, sequences_of(design, n))
     bias = Bias(eta=eta, trend=trend) if parts else _biased(design, n, eta, trend)
     return DesignReport(design=design, n=n, exact=exact, rough=rough, parts=tuple(each), bias=bias)
 
@@ -129,11 +131,13 @@ def _biased(design: RandomizationDesign, n: int, eta: float, trend: float) -> Bi
 
 
 def assessment_json(assessed: Assessment) -> dict[str, Any]:
-    """The figures by name; a p too small for a float is null beside its logarithm."""
+    """The figures by name; a p too small for a float is null beside its logarithm, and so is a number too long."""
     figures = {name: getattr(assessed, name) for name in assessed.__slots__ if name != "final_imbalance"}
     distribution = [{"imbalance": value, "probability": chance} for value, chance in assessed.final_imbalance]
     log10 = assessed.log10_smallest_p
     p = 10**log10 if log10 is not None and log10 > -300 else None
+    if assessed.sequences is not None and assessed.sequences.bit_length() > MAX_BITS:
+        figures["sequences"] = None
     return {**figures, "excess_guesses": assessed.excess_guesses, "final_imbalance": distribution, "smallest_p": p}
 
 
@@ -143,7 +147,7 @@ def _simulated_json(rough: Simulated | None) -> dict[str, Any]:
     estimates = dict(zip(NOT_EXACT, (rough.guesses, rough.final_imbalance, rough.max_imbalance), strict=True))
     values = {name: estimate.value for name, estimate in estimates.items()}
     errors = {name: estimate.standard_error for name, estimate in estimates.items()}
-    return {**values, "certain": None, "simulated": COUNT, "standard_errors": errors}
+    return {**values, "certain": None, "simulated": rough.guesses.count, "standard_errors": errors}
 
 
 def _bias_json(bias: Bias) -> dict[str, Any]:
@@ -155,6 +159,7 @@ def _bias_json(bias: Bias) -> dict[str, Any]:
             "exact": estimate.exact,
             "standard_error": estimate.standard_error,
             "simulated": estimate.count,
+            "left_out": estimate.left_out,
         }
 
     return {

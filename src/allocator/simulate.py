@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SEED = b"allocator/simulation/1"  # public and fixed: the same figures for everybody
 COUNT = 10_000
+FEWEST = 200
+MAX_CELLS = 200_000_000  # what `sequences_of` keeps within: entries, times the blocks a guesser has to think of
 Guesser = Callable[["NDArray[np.intp]", "NDArray[np.intp]"], "NDArray[np.float64]"]
 
 
@@ -108,6 +110,13 @@ def simulated(method_name: str, given: Parameters, n: int, count: int = COUNT, s
         last = table.level.take(after)
         np.maximum(most, last, out=most)
     return Simulated(guesses=estimate(right / n), final_imbalance=estimate(last), max_imbalance=estimate(most))
+
+
+def sequences_of(given: Parameters, n: int) -> int:
+    """How many sequences of n entries `simulated` can take its time for: COUNT, or fewer of long ones, but FEWEST."""
+    believes = len(given.blocks) > 1 and (len(given.ratio) != 2 or len(set(given.shares)) > 1)  # `_not_knowing_sizes`
+    cells = n * (sum(given.block_sizes) * len(given.ratio) if believes else 1)
+    return min(COUNT, max(FEWEST, MAX_CELLS // cells))
 
 
 def estimate(values: NDArray[np.float64]) -> Estimate:

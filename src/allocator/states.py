@@ -13,18 +13,21 @@ No sequence is ever enumerated: sequences that lead to the same state are one fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from allocator.method import Method, Parameters, Weights
+from allocator.method import Method, Parameters
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 MAX_STATES = 600_000  # of a chain; beyond it a figure is simulated
+MAX_MOVES = 2_400_000  # arms × states: the same, where there are many arms
 MAX_BELIEFS = 20_000
+MAX_HYPOTHESES = 1_000_000  # blocks one may be in, over all states: what beliefs cost
 _SAME = 1 << 40  # beliefs that differ by less than 1 / _SAME in every weight are one
 
 Counts = tuple[int, ...]
@@ -104,7 +107,8 @@ def drawn_chain(method: Method, given: Parameters, n: int) -> Chain:
         if n * (n + 1) // 2 > MAX_STATES and given.limit is None and not given.block_sizes:
             raise TooManyStates(f"more than {MAX_STATES} states")
         return _two_arms(method, given, n)
-    return _layers(n, (_zero(given), None), _drawn_moves(method, given), lambda state: state[0], MAX_STATES)
+    most = min(MAX_STATES, MAX_MOVES // len(given.ratio))
+    return _layers(n, (_zero(given), None), _drawn_moves(method, given), lambda state: state[0], most)
 
 
 def guessing_chain(method: Method, given: Parameters, n: int) -> Chain:
@@ -134,7 +138,7 @@ def _two_arms(method: Method, given: Parameters, n: int) -> Chain:
 
     (size,) = given.blocks
     weights, first_share = method.weights(given, size), given.shares[0] * size // given.ratio_sum
-    low, high = 0, 0
+    low, high, total = 0, 0, 1
     counts, steps = [np.zeros((1, 2), dtype=np.int64)], []
     for entry in range(n):
         blocks, in_block = divmod(entry, size)
@@ -159,6 +163,9 @@ def _two_arms(method: Method, given: Parameters, n: int) -> Chain:
             )
         )
         low, high = next_low, next_high
+        total += high - low + 1
+        if total > MAX_STATES:
+            raise TooManyStates(f"more than {MAX_STATES} states")
         run = np.arange(low, high + 1)
         counts.append(np.stack((run, entry + 1 - run), axis=1))
     return Chain(counts=tuple(counts), steps=tuple(steps))
@@ -178,14 +185,13 @@ def _layers(
     counts, steps, total = [np.array([counts_of(start)], dtype=np.int64)], [], 1
     for _ in range(n):
         after: dict[Hashable, int] = {}
-        rows = [
-            (index, after.setdefault(following, len(after)), arm, chance)
-            for state, index in layer.items()
-            for arm, chance, following in moves(state)
-        ]
+        rows = []
+        for state, index in layer.items():
+            for taken, odds, following in moves(state):
+                rows.append((index, after.setdefault(following, len(after)), taken, odds))
+            if total + len(after) > most:  # asked before the layer is whole: it may be the largest by far
+                raise TooManyStates(f"more than {most} states")
         total += len(after)
-        if total > most:
-            raise TooManyStates(f"more than {most} states")
         source, target, arm, chance = zip(*rows, strict=True)
         steps.append(Step(source=np.array(source), target=np.array(target), arm=np.array(arm), chance=np.array(chance)))
         layer = after
@@ -198,13 +204,13 @@ def _layers(
 
 def _drawn_moves(method: Method, given: Parameters) -> Callable[[Any], Iterator[Move]]:
     """State: counts, and (size of the block, entries of it so far), or None where a size is drawn next."""
-    weights = _weights(method, given)
+    odds = _odds(method, given)
 
     def moves(state: tuple[Counts, tuple[int, int] | None]) -> Iterator[Move]:
         counts, block = state
-        blocks = [(size, 0) for size in weights] if block is None else [block]
+        blocks = [(size, 0) for size in given.blocks] if block is None else [block]
         for size, done in blocks:
-            for arm, chance in _chances(weights[size], _within(counts, done, given)):
+            for arm, chance in odds(counts, size, done):
                 following = (size, done + 1) if done + 1 < size else None
                 yield arm, chance / len(blocks), (_plus(counts, arm), following)
 
@@ -220,13 +226,17 @@ def _fresh(given: Parameters) -> Belief:
 
 def _believed_moves(method: Method, given: Parameters) -> Callable[[Any], Iterator[Move]]:
     """State: counts, and a `Belief`."""
-    weights, fresh = _weights(method, given), _fresh(given)
+    odds, fresh, held_in_all = _odds(method, given), _fresh(given), 0
 
     def moves(state: tuple[Counts, Belief]) -> Iterator[Move]:
+        nonlocal held_in_all
         counts, belief = state
+        held_in_all += len(belief)
+        if held_in_all > MAX_HYPOTHESES // 2:
+            raise TooManyStates(f"more than {MAX_HYPOTHESES // 2} blocks one may be in")
         after: dict[int, dict[tuple[int, int], float]] = defaultdict(lambda: defaultdict(float))
         for size, done, held in belief:
-            for arm, chance in _chances(weights[size], _within(counts, done, given)):
+            for arm, chance in odds(counts, size, done):
                 if done + 1 < size:
                     after[arm][size, done + 1] += held * chance
                 else:  # the block is full: a new size is drawn
@@ -246,24 +256,27 @@ def _possible(method: Method, given: Parameters, n: int) -> Chain:
     """Two equal arms: counts, and which blocks one may be in, without how probable each is.
 
     Every block one may be in favours the arm that is behind (Blackwell & Hodges 1957), so the best guess is the same
-    for all; and an arm is certain where every block that is possible leaves no other.
+    for all; and an arm is certain where every block that is possible leaves no other. TooManyStates as the others.
     """
     import numpy as np
 
-    weights, fresh = _weights(method, given), _fresh(given)
+    odds, fresh = _odds(method, given), _fresh(given)
     Masses = dict[tuple[int, int], float]
     layer: dict[tuple[Counts, frozenset[tuple[int, int]]], Masses]
     start = {(size, 0): share for size, _, share in fresh}
     layer = {(_zero(given), frozenset(start)): start}
-    counts, steps = [np.array([_zero(given)], dtype=np.int64)], []
+    counts, steps, held = [np.array([_zero(given)], dtype=np.int64)], [], 0
     for _ in range(n):
         index: dict[tuple[Counts, frozenset[tuple[int, int]]], int] = {}
         following: dict[tuple[Counts, frozenset[tuple[int, int]]], Masses] = {}
         rows = []
         for source, ((so_far, _), masses) in enumerate(layer.items()):
+            held += len(masses)
+            if held > MAX_HYPOTHESES:
+                raise TooManyStates(f"more than {MAX_HYPOTHESES} blocks one may be in")
             after: dict[int, Masses] = {0: defaultdict(float), 1: defaultdict(float)}
             for (size, done), mass in masses.items():
-                for arm, chance in _chances(weights[size], _within(so_far, done, given)):
+                for arm, chance in odds(so_far, size, done):
                     full = done + 1 == size
                     for new in [(size, 0) for size, _, _ in fresh] if full else [(size, done + 1)]:
                         after[arm][new] += mass * chance / (len(fresh) if full else 1)
@@ -284,24 +297,26 @@ def _possible(method: Method, given: Parameters, n: int) -> Chain:
     return Chain(counts=tuple(counts), steps=tuple(steps), whole=False)
 
 
-def _weights(method: Method, given: Parameters) -> Mapping[int, Weights]:
-    return {size: method.weights(given, size) for size in given.blocks}
+def _odds(method: Method, given: Parameters) -> Callable[[Counts, int, int], tuple[tuple[int, float], ...]]:
+    """Gives (arm, probability) of each arm that can be next, after these counts, in a block of this size and place."""
+    weights = {size: method.weights(given, size) for size in given.blocks}
+    shares, ratio_sum, in_blocks = given.shares, given.ratio_sum, bool(given.block_sizes)
 
+    @lru_cache(maxsize=100_000)
+    def within(size: int, counts: Counts) -> tuple[tuple[int, float], ...]:
+        if min(counts) < 0:
+            return ()  # no block begins here
+        weighed = weights[size](counts)
+        total = sum(weighed)
+        return tuple((arm, weight / total) for arm, weight in enumerate(weighed) if weight > 0)
 
-def _within(counts: Counts, done: int, given: Parameters) -> Counts:
-    """The counts of the current block: all blocks before it were whole, and whole blocks honour the ratio."""
-    if not given.block_sizes:
-        return counts
-    whole = (sum(counts) - done) // given.ratio_sum
-    return tuple(count - share * whole for count, share in zip(counts, given.shares, strict=True))
+    def odds(counts: Counts, size: int, done: int) -> tuple[tuple[int, float], ...]:
+        if not in_blocks:
+            return within(size, counts)
+        whole = (sum(counts) - done) // ratio_sum  # all blocks before were whole, and whole blocks honour the ratio
+        return within(size, tuple(count - share * whole for count, share in zip(counts, shares, strict=True)))
 
-
-def _chances(weights: Weights, counts: Sequence[int]) -> Iterator[tuple[int, float]]:
-    if min(counts) < 0:
-        return  # no block begins here
-    weighed = weights(counts)
-    total = sum(weighed)
-    yield from ((arm, weight / total) for arm, weight in enumerate(weighed) if weight > 0)
+    return odds
 
 
 def _plus(counts: Counts, arm: int) -> Counts:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from allocator.design_report import DesignReport
     from allocator.simulate import Estimate
 
+MAX_SHIFT = 10  # standard deviations
 _WORDS = 38  # columns for the words of a row
 _BIAS = (
     "eta: prognosis is shifted by {eta:g} SD with the arm that a recruiter guesses; trend: it drifts by\n"
@@ -54,14 +55,18 @@ def assess(
     from allocator.design_report import report_on
     from allocator.method import DesignError
 
-    if not all(map(math.isfinite, (eta, trend))) or max(abs(eta), abs(trend)) > 100:
-        raise InputError("bias", "--eta and --trend are numbers of standard deviations up to 100")
+    if not all(map(math.isfinite, (eta, trend))) or max(abs(eta), abs(trend)) > MAX_SHIFT:
+        raise InputError("bias", f"--eta and --trend are numbers of standard deviations up to {MAX_SHIFT}")
     check_new_file(plot)
+    if plot is not None:
+        from allocator.assess_plot import check_format
+
+        check_format(plot.suffix)
     parts = _parts(strata, enrollment)
     reports = []
     for file in design_files:
         design = _read(file)
-        n = sum(parts) or enrollment or design.length
+        n = sum(parts) or (design.length if enrollment is None else enrollment)
         try:
             reports.append(report_on(design, n, parts, eta=eta, trend=trend))
         except DesignError as error:
@@ -117,6 +122,8 @@ def _write_plot(file: Path, reports: Sequence[DesignReport]) -> None:
                 label=report.design.label, imbalance=final, guesses=guesses, blind=blind, exact=report.exact is not None
             )
         )
+    if not points:
+        raise InputError("nothing-to-plot", "no design here has figures to draw", "Give fewer participants or strata.")
     write_durably(file, plot_designs(points, reports[0].n, file.suffix))
 
 
@@ -151,7 +158,8 @@ def _heading(reports: Sequence[DesignReport]) -> str:
     what = f"The first {first.n} entries" if len(entries) == 1 else "All entries of each list"
     if first.parts:
         what = f"{len(first.parts)} strata of {', '.join(str(part.n) for part in first.parts)} participants"
-    exact = all(report.exact for report in reports)
+    biases = [b for r in reports for b in (r.bias.difference, r.bias.selection_size, r.bias.trend_size) if b]
+    exact = all(report.exact for report in reports) and all(bias.exact for bias in biases)
     return f"{what}{ratio}. {'Exact.' if exact else 'Exact where nothing else is said; ~ is simulated.'}"
 
 
@@ -222,8 +230,11 @@ def _plain(value: float) -> str:
 def _many(count: int | None) -> str:
     if count is None:
         return ""
-    digits = str(count)
-    return digits if len(digits) <= 7 else f"{digits[0]}.{digits[1]}e{len(digits) - 1}"
+    if count < 10**7:
+        return str(count)
+    power = math.floor(math.log10(count))  # of any length: Python writes no integer of more than 4,300 digits
+    leading = f"{count / 10**power:.1f}"
+    return f"{leading}e{power}" if leading != "10.0" else f"1.0e{power + 1}"
 
 
 def _p(log10: float | None) -> str:
