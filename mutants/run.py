@@ -76,6 +76,7 @@ def ran(modules: tuple[str, ...]) -> dict[str, Outcome]:
     """By module: how many mutants were made, and those that were not found."""
     with tempfile.TemporaryDirectory(prefix="allocator-mutants-") as folder:
         tree = copied(Path(folder) / "tree")
+        every_test_has_a_name(tree)
         found = rest.of_modules(tree, modules, TESTS, environment(tree / "src")) + within_functions(tree, modules)
     return {module: outcome([mutant for mutant in found if mutant.module == module]) for module in modules}
 
@@ -84,6 +85,19 @@ def copied(tree: Path) -> Path:
     """The working folder without what is hidden, and without this one, whose name mutmut uses for its own."""
     left_out = shutil.ignore_patterns(".*", "__pycache__", "*.pyc", "mutants")
     return Path(shutil.copytree(ROOT, tree, ignore=left_out))
+
+
+def every_test_has_a_name(tree: Path) -> None:
+    """SystemExit where pytest does not find a test again by its own id.
+
+    mutmut asks for tests by their ids, and takes "not found" for "failed": every mutant would seem to be found.
+    """
+    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "--collect-only"]
+    listed = subprocess.run([*command, *TESTS], cwd=tree, env=environment(tree / "src"), capture_output=True, text=True)
+    ids = [line for line in listed.stdout.splitlines() if "::" in line]
+    again = subprocess.run([*command, *ids], cwd=tree, env=environment(tree / "src"), capture_output=True, text=True)
+    if listed.returncode or again.returncode or not ids:
+        raise SystemExit(f"tests without a usable id:\n{listed.stderr[-2000:]}{again.stderr[-2000:]}")
 
 
 def environment(*paths: Path) -> dict[str, str]:

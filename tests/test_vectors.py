@@ -105,9 +105,7 @@ def test_integers_of_several_words(case: dict[str, Any]) -> None:
 
 @pytest.mark.requirement("G01")
 @pytest.mark.requirement("G02")
-@pytest.mark.parametrize(
-    "case", vectors("methods")["lists"], ids=lambda case: f"{case['design']['method']} {case['label']}"
-)
+@pytest.mark.parametrize("case", vectors("methods")["lists"], ids=lambda case: f"{case['algorithm']} {case['stratum']}")
 def test_each_method_draws_the_list_of_the_vectors(case: dict[str, Any]) -> None:
     """From the design as it lies in an opening, so that reading it is part of the promise."""
     design = RandomizationDesign.from_tables(case["design"])
