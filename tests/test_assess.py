@@ -380,6 +380,14 @@ def test_strata_of_many_arms_are_too_many_states(monkeypatch: pytest.MonkeyPatch
         assess_strata(design("complete", 20, (1, 1, 1)), (5, 5, 5))
 
 
+def test_very_many_imbalances_leave_the_expected_largest_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = design("complete", 40, (17, 5))
+    assert assess(how, 40).expected_max_imbalance == pytest.approx(0.9, abs=0.4)
+    monkeypatch.setattr(assess_module, "MAX_FOLLOWED", 1)
+    unknown = assess(how, 40)
+    assert unknown.expected_max_imbalance is None and unknown.max_imbalance == 8
+
+
 # ---- limits --------------------------------------------------------------------------------------------------------
 
 

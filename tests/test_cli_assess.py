@@ -14,6 +14,7 @@ from allocator.cli import run
 from allocator.cli.assess import _many
 from allocator.design import RandomizationDesign
 from allocator.design_report import report_on
+from allocator.simulate import sequences_of
 
 BLOCKS = "block_sizes = [4, 6]"
 TOML = 'format = "allocator-design/1"\nmethod = "{}"\n{}\nlength = {}\n[ratio]\n{}\n'
@@ -217,3 +218,12 @@ def test_what_limits_the_imbalance_is_not_said_to_be_without_limit() -> None:
     for method, keys in (("big-stick", {"limit": 3}), ("random-allocation-rule", {})):
         assert "nothing limits" not in words(method, 4, (1, 1), **keys)
     assert "hardly better (by 0.1 percentage points)" in words("urn", 20, (1, 1), alpha=1000, beta=1)
+
+
+def test_fewer_sequences_are_simulated_where_each_takes_long(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hundred = tuple((f"A{arm}", 1) for arm in range(100))
+    assert sequences_of(RandomizationDesign(method="complete", length=20, ratio=hundred), 20) == 400
+    three = RandomizationDesign(method="permuted-block", length=300, ratio=hundred[:3], block_sizes=(300, 600))
+    assert [sequences_of(three, n) for n in (1, 20, 300)] == [7407, 370, 200]
+    write(folder / "more.toml", "complete", ratio="\n".join(f"A{arm} = 1" for arm in range(101)))
+    assert told(capsys, "more.toml", code=2)["error"]["code"] == "design-file"

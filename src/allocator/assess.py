@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 100_000
 MAX_TOGETHER = 3_000_000_000  # additions to put strata together
+MAX_FOLLOWED = 1_500_000_000  # states, over all limits, on the way to the largest imbalance
 _CHUNK = 64  # limits of the running imbalance tried at once
 _NOTHING = 1e-12
 _CERTAIN = 1 - 1e-12
@@ -38,13 +39,14 @@ class Assessment:
         blind_guess: the same for somebody who always names the arm with the largest expected count.
         certain: expected share of assignments that are fully determined for the first one.
         expected_final_imbalance: of the imbalance after n entries.
-        expected_max_imbalance: of the largest on the way; None for several strata, whose order nobody knows.
+        expected_max_imbalance: of the largest on the way; None for several strata, whose order nobody knows, and
+            where very many imbalances are possible.
         final_imbalance: (imbalance, probability), ascending.
-        max_imbalance: the largest that can occur on the way; None likewise.
+        max_imbalance: the largest that can occur on the way; None for several strata.
         probability_balanced: of the smallest imbalance that the design gives after n entries.
         loss: expected share of the information on the differences between arms that imbalance costs.
         entropy_bits: of the sequence; None where too many states would be needed.
-        sequences: how many sequences are possible; None likewise.
+        sequences: how many sequences are possible; None as the entropy.
         log10_smallest_p: of the smallest p that a randomization test can reach, which tells apart only arms of
             unequal shares; p itself is never 0, but may be too small for a float.
     """
@@ -232,10 +234,11 @@ def _loss(counts: Sequence[int], shares: Sequence[int]) -> float:
     return 1 - planned / sum(1 / count for count in counts)
 
 
-def _running(drawn: Chain, shares: Sequence[int]) -> tuple[float, float]:
+def _running(drawn: Chain, shares: Sequence[int]) -> tuple[float | None, float]:
     """Expected largest imbalance on the way, and the largest possible: E max = Σ over limits of P(max > limit).
 
-    For each possible limit the chain is followed as long as it stays within; all limits of a chunk at once.
+    For each possible limit the chain is followed as long as it stays within; all limits of a chunk at once. Nothing is
+    expected where there are too many limits: large unequal shares give almost every state one of its own.
     """
     import numpy as np
 
@@ -244,7 +247,10 @@ def _running(drawn: Chain, shares: Sequence[int]) -> tuple[float, float]:
     imbalances = [np.round(layer.max(axis=1) - layer.min(axis=1), 9) for layer in scaled]
     limits = np.unique(np.concatenate(imbalances))
     expected, largest = 0.0, float(limits[-1])
+    each = _CHUNK * sum(map(len, drawn.counts))
     for start in range(0, len(limits) - 1, _CHUNK):
+        if start // _CHUNK * each > MAX_FOLLOWED:
+            return None, largest
         chunk = limits[start : start + _CHUNK]
         beyond = 1 - _within(drawn, imbalances, chunk)
         gaps = np.diff(limits[start : start + _CHUNK + 1])

@@ -15,7 +15,7 @@ from allocator.errors import InputError
 from allocator.imported_list import NAME as IMPORTED
 from allocator.method import DesignError, Parameters, block_size_faults
 from allocator.methods import ALGORITHMS, METHODS
-from allocator.study import Study
+from allocator.study import MAX_ARMS, Study
 
 FORMAT = "allocator-design/1"
 MAX_LENGTH = 10_000_000  # entries of one stratum; a list for every adult of a large city
@@ -54,6 +54,8 @@ class RandomizationDesign(Parameters):
             yield DesignError("length", f"{given.length} is outside 1..{MAX_LENGTH}")
         if not given.ratio:
             yield DesignError("ratio", "no arm has a share")
+        if len(given.ratio) > MAX_ARMS:
+            yield DesignError("ratio", f"{len(given.ratio)} arms where up to {MAX_ARMS} are possible")
         for code, share in given.ratio:
             if not 1 <= share <= MAX_RATIO:
                 yield DesignError(f"ratio.{code}", f"{share} is outside 1..{MAX_RATIO}; ratios are whole numbers")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEED = b"allocator/simulation/1"  # public and fixed: the same figures for everybody
 COUNT = 10_000
 FEWEST = 200
-MAX_CELLS = 200_000_000  # what `sequences_of` keeps within: entries, times the blocks a guesser has to think of
+MAX_CELLS = 20_000_000  # what `sequences_of` keeps within: entries, times what many arms or blocks of unknown size take
 Guesser = Callable[["NDArray[np.intp]", "NDArray[np.intp]"], "NDArray[np.float64]"]
 
 
@@ -115,7 +115,8 @@ def simulated(method_name: str, given: Parameters, n: int, count: int = COUNT, s
 def sequences_of(given: Parameters, n: int) -> int:
     """How many sequences of n entries `simulated` can take its time for: COUNT, or fewer of long ones, but FEWEST."""
     believes = len(given.blocks) > 1 and (len(given.ratio) != 2 or len(set(given.shares)) > 1)  # `_not_knowing_sizes`
-    cells = n * (sum(given.block_sizes) * len(given.ratio) if believes else 1)
+    arms = len(given.ratio)
+    cells = n * max(sum(given.block_sizes) * arms if believes else 1, arms**2 // 4)  # every arm of every state is asked
     return min(COUNT, max(FEWEST, MAX_CELLS // cells))
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_STATES = 600_000  # of a chain; beyond it a figure is simulated
 MAX_MOVES = 2_400_000  # arms × states: the same, where there are many arms
+MAX_COUNTS = 60_000_000  # arms² × states: what the counts after all moves take
 MAX_BELIEFS = 20_000
 MAX_HYPOTHESES = 1_000_000  # blocks one may be in, over all states: what beliefs cost
 _SAME = 1 << 40  # beliefs that differ by less than 1 / _SAME in every weight are one
@@ -107,7 +108,8 @@ def drawn_chain(method: Method, given: Parameters, n: int) -> Chain:
         if n * (n + 1) // 2 > MAX_STATES and given.limit is None and not given.block_sizes:
             raise TooManyStates(f"more than {MAX_STATES} states")
         return _two_arms(method, given, n)
-    most = min(MAX_STATES, MAX_MOVES // len(given.ratio))
+    arms = len(given.ratio)
+    most = min(MAX_STATES, MAX_MOVES // arms, MAX_COUNTS // arms**2)
     return _layers(n, (_zero(given), None), _drawn_moves(method, given), lambda state: state[0], most)
 
 
