@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_ENTRIES = 100_000
+MAX_ENTRIES = 20_000
 MAX_TOGETHER = 3_000_000_000  # additions to put strata together
 MAX_FOLLOWED = 1_500_000_000  # states, over all limits, on the way to the largest imbalance
 _CHUNK = 64  # limits of the running imbalance tried at once
