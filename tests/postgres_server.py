@@ -17,12 +17,14 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 SETTINGS = {
     "synchronous_standby_names": "nobody",
@@ -53,8 +55,30 @@ class Server:
     port: int
 
     def through(self, port: int) -> str:
-        """The writer's address by another port of loopback: a proxy's."""
-        return self.writer.replace(f"@{self.host}:{self.port}/", f"@127.0.0.1:{port}/")
+        """The writer's address by another port of loopback, where a proxy reads the messages."""
+        proxied = self.writer.replace(f"@{self.host}:{self.port}/", f"@127.0.0.1:{port}/")
+        return f"{proxied}?sslmode=disable&gssencmode=disable"
+
+    @property
+    def replicated(self) -> str:
+        """The writer's address, each commit of which waits for a standby that never comes."""
+        return f"{self.writer}?options=-csynchronous_commit%3Don"
+
+    @contextmanager
+    def database(self, *, schema: bool = True) -> Iterator[Server]:
+        """A further database on this server, dropped afterwards."""
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(self.admin, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0".encode())
+            try:
+                admin = make_conninfo(self.admin, dbname=name)
+                yield _prepared(admin) if schema else self._in(name)
+            finally:
+                connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+    def _in(self, name: str) -> Server:
+        others = {who: f"{getattr(self, who).rpartition('/')[0]}/{name}" for who in ("admin", "writer", "auditor")}
+        return Server(host=self.host, port=self.port, **others)
 
 
 @contextmanager
