@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 SETTINGS = {
     "synchronous_standby_names": "nobody",
@@ -67,12 +66,22 @@ class Server:
     @contextmanager
     def database(self, *, schema: bool = True) -> Iterator[Server]:
         """A further database on this server, dropped afterwards."""
+        with self._made("template0") as made:
+            yield _prepared(made.admin) if schema else made
+
+    @contextmanager
+    def copy(self) -> Iterator[Server]:
+        """A copy of this database, to which nobody may be connected; dropped afterwards."""
+        with self._made(self.admin.rpartition("/")[2]) as made:
+            yield made
+
+    @contextmanager
+    def _made(self, template: str) -> Iterator[Server]:
         name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(self.admin, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0".encode())
+        with psycopg.connect(f"{self.admin.rpartition('/')[0]}/template1", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE {template}".encode())
             try:
-                admin = make_conninfo(self.admin, dbname=name)
-                yield _prepared(admin) if schema else self._in(name)
+                yield self._in(name)
             finally:
                 connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
