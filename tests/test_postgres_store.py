@@ -5,6 +5,8 @@ The contract that it shares with the other stores is in tests/test_stores.py.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -397,6 +399,11 @@ def test_an_auditor_reads_and_writes_nothing(postgres: Server, study: str) -> No
 
 
 # ---- opening, and what is said then ---------------------------------------------------------------------------------
+
+
+def test_the_schema_is_printed_for_the_administrator() -> None:
+    command = [sys.executable, "-m", "allocator.postgres_store"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == postgres_store.schema_text()
 
 
 def test_a_log_is_never_made_by_opening_it(postgres: Server) -> None:

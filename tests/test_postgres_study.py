@@ -207,6 +207,10 @@ def test_a_database_put_back_in_time_is_noticed(
             trial.reveal("P-002")
         assert refusal.value.code == "log-behind-head"
         assert verdict(capsys, trial.home) == ("broken", {"21 local head"})
+        trial.service.recover(trial.actor("SP"), "the database was put back to an earlier hour")
+        trial.service.recover(trial.actor("ST"), "all sites were asked", none_used=True)
+        assert trial.allocate("P-002")[0].number == 2
+        assert verdict(capsys, trial.home) == ("intact-local", set())
         trial.close()
 
 

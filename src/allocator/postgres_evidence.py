@@ -45,11 +45,13 @@ UNION ALL SELECT format('triggers of foreign keys on %s: %s, enabled %s', relnam
     FROM own JOIN pg_trigger ON tgrelid = own.oid WHERE tgisinternal GROUP BY relname, tgenabled
 UNION ALL SELECT format('rule %s on %s', rulename, relname) FROM own JOIN pg_rewrite ON ev_class = own.oid
 UNION ALL SELECT format('function %s owner %s definer %s settings %s: %s', p.oid::regprocedure, proowner::regrole,
-    prosecdef, proconfig, regexp_replace(prosrc, '\\s+', ' ', 'g')) FROM pg_proc AS p WHERE pronamespace = 'allocator'::regnamespace
+    prosecdef, proconfig, regexp_replace(prosrc, '\\s+', ' ', 'g'))
+    FROM pg_proc AS p WHERE pronamespace = 'allocator'::regnamespace
 UNION ALL SELECT format('right on %s: %s %s', relname, grantee::regrole, privilege_type)
     FROM own, aclexplode(relacl) WHERE grantee <> relowner AND privilege_type <> 'SELECT'
 UNION ALL SELECT format('right on %s.%s: %s %s', relname, attname, grantee::regrole, privilege_type)
-    FROM own JOIN pg_attribute ON attrelid = own.oid, aclexplode(attacl) WHERE grantee <> relowner AND privilege_type <> 'SELECT'
+    FROM own JOIN pg_attribute ON attrelid = own.oid, aclexplode(attacl)
+    WHERE grantee <> relowner AND privilege_type <> 'SELECT'
 UNION ALL SELECT format('version %s', version) FROM allocator.version
 """
 

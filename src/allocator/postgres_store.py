@@ -283,3 +283,7 @@ def _newest_clause(kinds: int, of: str) -> str:
     own = f"study = %s AND kind = %s{where}"
     look_up = f"SELECT (SELECT seq FROM allocator.record WHERE {own} ORDER BY seq DESC LIMIT 1) AS found"
     return f"study = %s AND seq = (SELECT max(found) FROM ({' UNION ALL '.join([look_up] * kinds)}) AS each)"
+
+
+if __name__ == "__main__":  # python -m allocator.postgres_store | psql
+    print(schema_text(), end="")
