@@ -229,6 +229,22 @@ def test_a_commit_that_the_server_refused_wrote_nothing(postgres: Server, study:
 
 
 @pytest.mark.requirement("A04")
+@pytest.mark.parametrize(("same", "code"), [(True, "unavailable"), (False, "unknown")])
+def test_a_record_that_another_server_lacks_is_not_said_to_be_unwritten(
+    postgres: Server, study: str, same: bool, code: str
+) -> None:
+    with PostgresStore(postgres.writer, study) as store:
+        if not same:
+            store._started = "an earlier start, or another server's"
+        record = next_record(store, "looked-up")
+        with pytest.raises(StorageError) as refusal, store.transaction():
+            store.append(record, {})
+            store._connection.close()
+        assert refusal.value.code == code and seqs(postgres, study) == [0, 1, 2]
+        assert append(store, "looked-up") == record
+
+
+@pytest.mark.requirement("A04")
 @pytest.mark.parametrize(("setting", "shown"), [("off", "on"), ("on", "on"), ("local", "local")])
 def test_a_session_never_commits_without_waiting_for_its_own_disk(
     postgres: Server, study: str, setting: str, shown: str

@@ -112,6 +112,16 @@ def test_the_log_is_read_and_the_study_verified(trial: Trial, capsys: pytest.Cap
     assert told(capsys, trial.home, "verify", str(trial.place.schedules))[0] == 0
 
 
+def test_a_long_log_is_verified_page_by_page_by_several_processes(
+    trial: Trial, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("allocator.cli.verifying.PARALLEL_FROM", 5)
+    monkeypatch.setattr("allocator.cli.verifying.SCRATCH_FROM", 5)
+    monkeypatch.setattr("allocator.postgres_evidence.PAGE", 3)
+    code, said = told(capsys, trial.home, "verify", "--jobs", "2")
+    assert (code, said["verdict"], said["records"]) == (0, "intact-local", len(trial.records))
+
+
 def test_an_auditor_of_the_database_verifies(
     trial: Trial, database: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
