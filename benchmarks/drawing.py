@@ -6,6 +6,8 @@ import base64
 import hmac
 import os
 from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from measure import Row, compare
 
 from allocator import sealing
-from allocator.permuted_block import draw_stratum
+from allocator.design import RandomizationDesign
+from allocator.keystream import stream_key, words
+from allocator.maximal_procedure import MAX_LENGTH
+from allocator.methods import draw_stratum as draw_by_method
+from allocator.permuted_block import draw_sequence, draw_stratum
 from allocator.schedule import generate_schedule
 from support import design, study
 
+RATIO, ODDS = (("A", 1), ("B", 1)), Fraction(2, 3)
 INFO = b"x" * 40  # as long as what is authenticated in an entry, nearly
 
 
@@ -38,6 +45,34 @@ def draw_rows(folder: Path, quick: bool) -> Iterator[Row]:  # noqa: ARG001 (all 
             lambda s=sizes: permuted(s),
             goal="<= 5",
             repeats=7,
+        )
+
+
+METHODS = (
+    RandomizationDesign(method="complete", length=1, ratio=RATIO),
+    RandomizationDesign(method="random-allocation-rule", length=2, ratio=RATIO),
+    RandomizationDesign(method="big-stick", length=1, ratio=RATIO, limit=3),
+    RandomizationDesign(method="biased-coin", length=1, ratio=RATIO, probability=ODDS),
+    RandomizationDesign(method="urn", length=1, ratio=RATIO, alpha=1, beta=1),
+    RandomizationDesign(method="truncated-binomial", length=2, ratio=RATIO),
+    RandomizationDesign(method="chen", length=1, ratio=RATIO, limit=3, probability=ODDS),
+    RandomizationDesign(method="maximal-procedure", length=2, ratio=RATIO, limit=3),
+    RandomizationDesign(method="block-urn", length=1, ratio=RATIO, lambda_=2),
+)
+
+
+def method_rows(folder: Path, quick: bool) -> Iterator[Row]:  # noqa: ARG001
+    """Each other method against permuted blocks of 4, drawn the plain way too; the maximal procedure at its longest."""
+    for short in METHODS:
+        length = MAX_LENGTH if short.method == "maximal-procedure" else 10_000
+        how = replace(short, length=length)
+        keys = [stream_key(bytes(32), purpose, "{}") for purpose in ("size", "shuffle")]
+        yield compare(
+            f"draw {length:,} entries by {how.method} / plain permuted blocks of (4,)",
+            lambda d=how: draw_by_method(d.method, d, bytes(32), "{}", 0),
+            lambda n=length, k=keys: draw_sequence((1, 1), (4,), n, words(k[0]), words(k[1])),
+            goal="",
+            repeats=3 if quick else 5,
         )
 
 

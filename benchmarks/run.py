@@ -19,6 +19,7 @@ from measure import Row  # noqa: E402
 
 def main() -> None:
     """Print the table."""
+    import assessing
     import drawing
     import processes
     import receipts
@@ -32,8 +33,10 @@ def main() -> None:
         "long": reveals.long_rows,
         "receipt": receipts.rows,
         "draw": drawing.draw_rows,
+        "methods": drawing.method_rows,
         "seal": drawing.seal_rows,
         "verify": verifying.rows,
+        "assess": assessing.rows,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*parts, []], help="what to measure; all by default")

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mutant import Mutant
+from mutant import SECONDS, Mutant
 
-SECONDS = 180  # for all tests of one mutant
 OTHER = {ast.Pow: "*", ast.Mult: "+", ast.Add: "-", ast.Sub: "+", ast.FloorDiv: "*", ast.Mod: "//"}
 Change = tuple[ast.expr, str, str]  # the node, what stands there instead, and where: a function or ""
 
@@ -49,20 +48,23 @@ def _of_module(tree: Path, module: str, tests: Sequence[str], env: dict[str, str
 
 
 def _status(tree: Path, tests: Sequence[str], env: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *tests]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=tree,
-            env=env,
-            timeout=SECONDS,
-            check=False,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return "timeout"
-    return "killed" if done.returncode else "survived"
+    """File after file, up to the first that fails: a mutant is mostly found by the first."""
+    for test in tests:
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            f"--timeout={SECONDS}",
+            test,
+        ]
+        if subprocess.run(command, cwd=tree, env=env, check=False, capture_output=True).returncode:
+            return "killed"
+    return "survived"
 
 
 def replaced(source: str, node: ast.expr, new: str) -> str:

@@ -9,6 +9,7 @@ in `mutants/explained.py`, or when an explained one does not survive any more. `
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -20,10 +21,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent)]
 
 import rest  # noqa: E402
-from mutant import Mutant  # noqa: E402
+from mutant import SECONDS, Mutant, Outcome, outcome  # noqa: E402
 from page import page, unexplained  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+OUTCOMES = Path(__file__).parent / "outcomes.json"  # of the last run of each module
 FOLDER = ROOT / ".venv" / "mutants"  # where `make mutants` installs mutmut
 METHODS = (
     *("permuted_block", "complete", "random_allocation_rule", "big_stick", "biased_coin", "urn"),
@@ -33,42 +35,49 @@ MODULES = ("keystream", "method", *METHODS, "methods", "schedule")
 TESTS = [
     f"tests/test_{name}.py"
     for name in (
-        *("design_faults", "methods", "list_properties", "keystream", "schedule", "permuted_block", "vectors"),
+        *("design_faults", "keystream", "schedule", "vectors", "list_properties", "methods", "permuted_block"),
     )
 ]
 SETTINGS = """
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = [{modules}]
-pytest_add_cli_args = ["-p", "no:cacheprovider"]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "--timeout={seconds}"]
 pytest_add_cli_args_test_selection = [{tests}]
 also_copy = ["schedules", "examples", "verifier", "docs", "attacks", "faults", "load", "README.md"]
-timeout_multiplier = 10
 """
 
 
 def main() -> int:
     """Make the mutants, run the tests, print and write what became of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", default=MODULES, help="modules to change; all by default")
+    parser.add_argument("modules", nargs="*", help="modules to change, the others as they were; all by default")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page to FILE")
-    parser.add_argument("--without-rest", action="store_true", help="only what mutmut makes")
+    parser.add_argument("--only-page", action="store_true", help="no run: the page from what the last one found")
     given = parser.parse_args()
-    if not (FOLDER / "mutmut").is_dir():
-        print(f"mutmut is not in {FOLDER}: `make mutants` installs it there")
-        return 2
-    with tempfile.TemporaryDirectory(prefix="allocator-mutants-") as folder:
-        tree = copied(Path(folder) / "tree")
-        found = within_functions(tree, given.modules)
-        if not given.without_rest:
-            found += rest.of_modules(tree, given.modules, TESTS, environment(tree / "src"))
-    text = page(found)
+    outcomes = json.loads(OUTCOMES.read_text(encoding="utf-8")) if OUTCOMES.exists() else {}
+    if not given.only_page:
+        if not (FOLDER / "mutmut").is_dir():
+            print(f"mutmut is not in {FOLDER}: `make mutants` installs it there")
+            return 2
+        outcomes |= ran(tuple(given.modules or MODULES))
+        OUTCOMES.write_text(json.dumps(outcomes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    ordered = {module: outcomes[module] for module in MODULES if module in outcomes}
+    text = page(ordered)
     print(text)
     if given.write:
         given.write.write_text(text, encoding="utf-8")
-    faults = unexplained(found, given.modules, whole=not given.without_rest)
+    faults = unexplained(ordered)
     print("\n".join(faults))
     return int(bool(faults))
+
+
+def ran(modules: tuple[str, ...]) -> dict[str, Outcome]:
+    """By module: how many mutants were made, and those that were not found."""
+    with tempfile.TemporaryDirectory(prefix="allocator-mutants-") as folder:
+        tree = copied(Path(folder) / "tree")
+        found = rest.of_modules(tree, modules, TESTS, environment(tree / "src")) + within_functions(tree, modules)
+    return {module: outcome([mutant for mutant in found if mutant.module == module]) for module in modules}
 
 
 def copied(tree: Path) -> Path:
@@ -87,7 +96,9 @@ def within_functions(tree: Path, modules: tuple[str, ...]) -> list[Mutant]:
     """What became of each mutant that mutmut makes."""
     changed = ", ".join(f'"src/allocator/{module}.py"' for module in modules)
     with (tree / "pyproject.toml").open("a", encoding="utf-8") as settings:
-        settings.write(SETTINGS.format(modules=changed, tests=", ".join(f'"{test}"' for test in TESTS)))
+        settings.write(
+            SETTINGS.format(modules=changed, seconds=SECONDS, tests=", ".join(f'"{test}"' for test in TESTS))
+        )
     mutmut(tree, "run", "--max-children", "1")
     lines = re.findall(r"^\s+(allocator\.\S+): (.+)$", mutmut(tree, "results", "--all", "true"), re.M)
     return [_mutant(tree, name, status) for name, status in lines]

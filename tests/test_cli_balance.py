@@ -31,7 +31,7 @@ def sealed_elsewhere(site: Site, arms: bytes) -> None:
     design = RandomizationDesign(
         method="imported-list", length=len(arms), ratio=(("IL2-GCV", 1), ("GCV", 1)), arms=(arms,)
     )
-    service.import_list(statistician, design, origin="a spreadsheet", source_digest="0" * 64, reason="made elsewhere")
+    service.import_list(statistician, design, origin="a spreadsheet", source=b"a spreadsheet", reason="made elsewhere")
     service.close_files()
 
 
@@ -116,6 +116,7 @@ def test_the_holder_checks_the_list_and_signs_it_off(tmp_path: Path) -> None:
     again = site.typed("--json --as ST balance").result
     assert again["digest"] == result["digest"] and again["signed"] == result["signed"]
     assert site.typed("--as ST balance --sign").code == 1  # it is active
+    assert site.kinds()[-2:] == ["list-read", "refused"]  # the one before: what cannot be signed is not read for it
     assert site.verdict() == "intact-local"
 
 

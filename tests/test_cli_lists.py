@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 import support
+from allocator.canonical import tag
 from allocator.service import AllocationService
 from test_cli_contract import HASH, Site, site_at
 
@@ -70,7 +73,10 @@ def test_the_whole_way_of_an_imported_list(enrolled: Site, tmp_path: Path) -> No
         ran = enrolled.typed(f"--as {person} open")
         assert ran.code == 0, ran.said
     assert enrolled.verdict() == "intact-local"
-    design = json.loads((enrolled.home / "schedules" / support.STUDY_ID / "seed.json").read_bytes())["design"]
+    seed = json.loads((enrolled.home / "schedules" / support.STUDY_ID / "seed.json").read_bytes())
+    design = seed["design"]
+    keyed = tag("source") + (enrolled.desk / "list.csv").read_bytes()  # docs/spec.md §5.6: who has the file can show it
+    assert hmac.digest(bytes.fromhex(seed["salt"]), keyed, "sha256").hex() == result["source_digest"]
     assert (design["method"], design["arms"]) == ("imported-list", [bytes(ARMS).hex()])
     folder = tmp_path / "export"
     assert enrolled.typed(f"--as AU export {folder}").code == 0
@@ -82,22 +88,33 @@ def test_what_the_log_keeps_of_the_file_tells_no_arm(enrolled: Site) -> None:
     """A digest of the file alone would: whoever has the log could try all lists of ten."""
     result, data = imported(enrolled), (enrolled.desk / "list.csv").read_bytes()
     record = next(r for r in enrolled.service().history.store.records() if r.kind == "imported")
-    digest = hashlib.sha256(bytes.fromhex(str(result["source_salt"])) + data).hexdigest()
-    assert record.fields["source_digest"] == result["source_digest"] == digest != hashlib.sha256(data).hexdigest()
-    kept = [file for file in enrolled.home.rglob("*") if file.is_file()]
-    for secret in (str(result["source_salt"]).encode(), bytes(ARMS).hex().encode(), b"R 4.4"):
-        held = [file.name for file in kept if secret in file.read_bytes()]
-        assert held == ([] if secret != b"R 4.4" else ["log.sqlite3"]) or held == ["log.sqlite3-wal"]
+    assert record.fields["source_digest"] == result["source_digest"] != hashlib.sha256(data).hexdigest()
+    kept = {file.name: file.read_bytes() for file in enrolled.home.rglob("*") if file.is_file()}
+    secrets = [bytes(ARMS).hex().encode(), bytes(ARMS), b"block.id", b'10,"GCV"']
+    assert [name for name, data in kept.items() if any(secret in data for secret in secrets)] == []
+    assert any(b"R 4.4" in data for data in kept.values())  # so that the hunt is known to find
     other = imported(enrolled, "--reason again")
     assert other["source_digest"] != result["source_digest"] and other["root"] != result["root"]
 
 
 def test_what_an_import_means_is_said(enrolled: Site) -> None:
     ran = enrolled.typed(f"--as ST import list.csv {ORIGIN}")
+    assert ran.code == 0 and "can be read by others" in ran.err
+    (enrolled.desk / "list.csv").chmod(0o600)
+    ran = enrolled.typed(f"--as ST import list.csv {ORIGIN} --reason again")
     assert (ran.code, ran.err) == (0, "")
     for words in ("SOMEBODY MAY KNOW THIS LIST", "Destroy the file", "salt", "blockrand", "each of 10 entries"):
         assert words in ran.out
     assert "GCV" not in ran.out
+
+
+@pytest.mark.requirement("C01")
+def test_a_file_that_others_may_keep_is_told(enrolled: Site) -> None:
+    (enrolled.desk / "list.csv").chmod(0o600)
+    (enrolled.desk / ".git").mkdir()
+    assert "git work tree" in enrolled.typed(f"--as ST import list.csv {ORIGIN}").err
+    shutil.copy(enrolled.desk / "list.csv", enrolled.home / "list.csv")
+    assert "in the home" in enrolled.typed(f"--as ST import {enrolled.home}/list.csv {ORIGIN} --reason again").err
 
 
 @pytest.mark.requirement("G06")

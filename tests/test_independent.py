@@ -340,7 +340,7 @@ ODD_FIELDS: dict[str, list[Any]] = {
     "length": [0, 1, 7, 12, 2000, 2001, 2002, 10_000_001, True, "20", None],
     "ratio": [
         *([], {}, None, ["A", "B"], _of_two(1, 1)[:1], _of_two(1, 1)[::-1], [*_of_two(1, 1), {"arm": "A", "share": 1}]),
-        *(_of_two(share, share) for share in (0, 2, 1000, 1001, "1", None)),
+        *(_of_two(share, share) for share in (0, 2, 1000, 1001, "1", None, True)),
         *(_of_two(1, 2), [{**item, "x": 1} for item in _of_two(1, 1)]),
     ],
     "limit": [True, "3", 0, 1, 50, 51, 1000, 1001, None],

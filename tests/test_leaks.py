@@ -234,9 +234,12 @@ LINES = [
     "--as PH reveal P-002 --dry-run", "--as PH reveal P-003 --retype P-003", "--as PH reveal P-002 --retype P-003",
     "--as IN reveal P-002 --retype P-002", "--as ST generate design.toml",
     "--as ST generate design.toml --reason again",
-    "--as PH list --columns redcap", "--as AU list --columns blockrand", "--as ST import design.toml --origin elsewhere",
+    "--as PH list --columns redcap", "--as AU list --columns blockrand",
+    "--as ST import design.toml --origin elsewhere",
     "statement public", "--as ST statement restricted --design design.toml", "--as PH statement restricted",
     "statement consort --design design.toml",
+    "balance", "--as PH balance", "--as IN balance", "--as PH balance --sign",
+    "--as ST balance", "--as ST balance --sign",
     "--as ST grant NEW", "--as ST grant PH", "--as NEW person enrol --code AAAA-AAAA-AAAA-AAAA-AAAA",
     "--as PH reveal P-101 --retype P-101", "--as PH show P-001", "--as PH reveal P-001 --retype P-001",
     "--as IN unblind P-001 --reason emergency", "--as IN unblind P-002 --reason emergency",
@@ -434,9 +437,9 @@ OBEYED = st.characters(categories=("Cc", "Cf", "Zl", "Zp", "Co"))
 HOSTILE = st.lists(
     st.one_of(OBEYED, st.sampled_from("aP0-\u2010Р٠０\x1b\x9b\x7f\u202e\u2066\u200b")), min_size=1, max_size=12
 ).map("".join)
-LOOKS = ["status", "log", "verify", "person list", "show P-001", "--as PH show P-001", "--as AU log", "--json log",
-         "check study.toml --registry registry.json", "--as PH reveal P-002 --retype P-002", "--json --as AU log",
-         "--as PH reveal P-001 --retype P-001"]  # fmt: skip
+LOOKS = ["status", "balance", "log", "verify", "person list", "show P-001", "--as PH show P-001", "--as AU log",
+         "--json log", "check study.toml --registry registry.json", "--as PH reveal P-002 --retype P-002",
+         "--json --as AU log", "--as PH reveal P-001 --retype P-001"]  # fmt: skip
 FIELDS = {
     *("kind", "format", "participant", "person", "role", "meaning", "mode", "program", "cause", "action", "time"),
     *("added", "roles", "finding", "grantee", "what", "number", "stratum", "failure", "findings", "deactivated"),

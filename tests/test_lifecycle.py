@@ -29,6 +29,7 @@ from allocator.envelope import context, open_sealed, unpadded
 from allocator.errors import AllocatorError, EvidenceError, InputError, Refused
 from allocator.log import KINDS
 from allocator.receipt import check_receipt, parse_receipt
+from allocator.record_form import PURPOSES
 from allocator.schedule import generate_schedule
 from allocator.sealing import SealedSchedule
 from allocator.seed import draw_again
@@ -59,6 +60,8 @@ MAY = {
     "person-deactivated": "SP SP2",
     "decided": "SP SP2",
     "generated": "ST ST2",
+    "list-checked": "ST ST2",
+    "list-read": "ST ST2",
     "granted": "IN IN2 PH PH2 ST ST2",
     "activated": "SP SP2",
     "paused": " ".join(ROLES),
@@ -78,8 +81,11 @@ MAY = {
 # tests/test_way_back.py and the simulation live through these
 WAY_BACK = {
     *("late", "reassignment-proposed", "reassigned", "share-copied", "resealed", "backed-up", "restored"),
-    *("receipt-entered", "recovered", "clock-set", "imported", "list-checked", "list-read"),
+    *("receipt-entered", "recovered", "clock-set", "imported"),
 }
+SEALED_STATES = ("sealed", "active", "paused", "closed", "opened")
+SET_UP = ["generate", "grant", "grant", "decide", "activate", "close", "read", "sign off"]
+READERS = ["ST", "ST", "ST2", "CU", "PH"]
 persons = st.sampled_from(sorted(ROLES))
 participants = st.sampled_from(PARTICIPANTS)
 investigators = st.sampled_from(["IN", "IN", "IN", "IN", "IN2", "PH"])
@@ -157,6 +163,7 @@ class Life(RuleBasedStateMachine):
         self.study, self.clock = self.trial.service.study, self.trial.clock
         self.people = dict.fromkeys(("SP", "ST", "CU", "IN", "PH", "AU"), "active")
         self.state, self.decided, self.granted, self.holder = "open", False, set[str](), ""
+        self.checked = ""  # the digest signed off of this list
         self.shares: set[str] = set()  # who gave theirs
         self.attempts: dict[str, Attempted] = {}
         self.given: dict[str, Given] = {}
@@ -289,7 +296,7 @@ class Life(RuleBasedStateMachine):
         fault = self.role_fault(self.by(by), "generated") or self.state_fault("open", "sealed")
         fault = fault or ("reason-missing" if self.lists and not reason else "")
         if self.act(fault, lambda: self.trial.service.generate(self.actor(by), DESIGN, reason=reason, seeds=seeds)):
-            self.state, self.holder, self.granted = "sealed", by, set()
+            self.state, self.holder, self.granted, self.checked = "sealed", by, set(), ""
             self.lists = self._drawn(by, seeds)
 
     def _drawn(self, by: str, seeds: list[bytes]) -> dict[str, list[str]]:
@@ -315,6 +322,27 @@ class Life(RuleBasedStateMachine):
         fault = fault or ("cannot-grant" if self.people.get(person) != "active" else "")
         if self.act(fault, lambda: self.trial.service.grant(self.actor(by), person)):
             self.granted.add(person)
+
+    def read_list(self, by: str, purpose: str) -> None:
+        """The holder sees the list, as the model has it; nobody else sees any of it."""
+        fault = self.role_fault(self.by(by), "list-read") or self.state_fault(*SEALED_STATES)
+        fault = fault or ("" if by == self.holder else "not-the-holder")
+        read = self.act(fault, lambda: self.trial.service.read_list(self.actor(by), purpose))
+        assert self.trial.service.holds_list(by) == (by == self.holder)
+        if read:
+            codes = [arm.code for arm in self.study.arms]
+            assert self.lists == {stratum.label: [codes[arm] for arm in stratum.arms] for stratum in read.strata}
+            assert (read.record.seq, read.record.fields["purpose"]) == (self.trial.last.seq, purpose)
+
+    def sign_off(self, by: str) -> None:
+        """Before the activation; of the list as it is sealed now."""
+        fault = self.role_fault(self.by(by), "list-checked") or self.state_fault("sealed")
+        fault = fault or ("" if by == self.holder else "not-the-holder")
+        digest = hashlib.sha256(str(self.records).encode()).hexdigest()
+        if self.act(fault, lambda: self.trial.service.sign_off(self.actor(by), digest)):
+            self.checked = digest
+        found = self.trial.service.list_checked()
+        assert self.checked == (found.fields["report_digest"] if found else "")
 
     def decide(self, by: str) -> None:
         """The signed decision on the finding of the opening."""
@@ -514,7 +542,7 @@ class Life(RuleBasedStateMachine):
 
     def open_list(self, by: str) -> None:
         """Two people open the list after the close, each by their own share; what is disclosed draws the list."""
-        early = "not-closed" if self.state in ("open", "sealed", "active") else self.state_fault("closed")
+        early = "not-closed" if self.state in ("open", "sealed", "active", "paused") else self.state_fault("closed")
         fault = self.role_fault(self.by(by), "opened") or early
         fault = fault or ("" if by in (self.holder, "CU") else "no-share")
         done = self.act(fault, lambda: self.trial.service.open_list(self.actor(by)))
@@ -574,7 +602,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.add_roles_that_are_never_together(data.draw(st.sampled_from(ODD_ROLES)))
 
-    @rule(data=st.data(), what=st.sampled_from(["generate", "grant", "grant", "decide", "activate", "close"]))
+    @rule(data=st.data(), what=st.sampled_from(SET_UP))
     def the_study_is_set_up(self, data: st.DataObject, what: str) -> None:
         """By the statistician and the sponsor, in any order."""
         if what == "generate":
@@ -582,6 +610,10 @@ class Life(RuleBasedStateMachine):
             self.generate(by, data.draw(st.sampled_from(["", "block size decided again"])))
         elif what == "grant":
             self.grant(data.draw(st.sampled_from(["ST", "ST", "ST2", "SP"])), data.draw(st.sampled_from(POOL)))
+        elif what == "read":
+            self.read_list(data.draw(st.sampled_from(READERS)), data.draw(st.sampled_from(PURPOSES)))
+        elif what == "sign off":
+            self.sign_off(data.draw(st.sampled_from(READERS)))
         elif what == "decide":
             self.decide(data.draw(st.sampled_from(["SP", "ST"])))
         elif what == "activate":
@@ -700,7 +732,20 @@ def test_a_life_that_meets_every_limit(kind: type[Life]) -> None:
     """Steps to what chance seldom reaches: the end of the list and of the enrolment, expiry to the millisecond."""
     life = kind()
     try:
-        life.open(True, 0)
+        life.open(False, 0)
+        for person in ("ST", "PH"):
+            life.read_list(person, "check")  # nothing is sealed
+            life.sign_off(person)
+        for reason in ("", "block size decided again"):
+            life.generate("ST", reason)
+            life.read_list("ST", "check")
+            life.sign_off("ST")
+        assert life.checked
+        for person in ("PH", "IN"):
+            life.grant("ST", person)
+        life.decide("SP")
+        life.activate("SP")
+        life.sign_off("ST")  # too late
         life.confirm("IN", "P-001", "A", True, "plain")
         life.time_passes({"hours": 48})
         life.confirm("IN", "P-002", "A", True, "plain")  # P-001 still holds: the next position
@@ -733,6 +778,8 @@ def test_a_life_that_meets_every_limit(kind: type[Life]) -> None:
         for person in ("ST", "ST", "SP", "CU", "CU"):  # one's share twice is one share; opened, it is not opened again
             life.open_list(person)
         assert life.state == "opened"
+        life.read_list("ST", "balance")
+        life.read_list("CU", "balance")
         life.confirm("IN", "P-005", "A", True, "plain")
         life.reveal("PH", "P-003", "same")
         life.copy_receipt("AU", "P-003")

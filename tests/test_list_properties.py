@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,11 +16,14 @@ from hypothesis import strategies as st
 import laws
 from allocator import keystream
 from allocator.design import RandomizationDesign
-from allocator.keystream import PURPOSES, stream_key, words
+from allocator.imported_list import source_digest
+from allocator.keystream import PURPOSES, draw_below, pseudorandom_key, stream_key, words
 from allocator.maximal_procedure import MAX_LENGTH
-from allocator.method import Parameters
+from allocator.method import DesignError, Parameters
 from allocator.methods import METHODS, draw_by_weights, draw_stratum
+from allocator.schedule import generate_schedule
 from allocator.study import stratum_label
+from support import study
 from test_methods import EVERY, ODDS, PRK, arms, designed, every_design, lists_of
 
 seeds = st.binary(min_size=32, max_size=32)
@@ -230,8 +235,42 @@ def test_the_arms_are_drawn_from_the_draw_stream_and_the_sizes_from_their_own() 
 def test_an_imported_list_is_given_back_by_stratum() -> None:
     how = designed("imported-list", 4, arms=(bytes([0, 1, 1, 0]), bytes([1, 1, 0, 0])))
     assert [draw_stratum(how.method, how, PRK, "{}", place) for place in (0, 1)] == list(how.arms)
-    with pytest.raises(ValueError, match="nothing to assess"):
+    with pytest.raises(DesignError) as raised:
         METHODS["imported-list"].weights(how, 4)
+    words = "a list made elsewhere was not drawn here: there is nothing to assess"
+    assert (raised.value.field, str(raised.value)) == ("method", words)
+
+
+def test_the_digest_of_an_imported_file_by_hand() -> None:
+    salt, file = bytes(range(32)), b"id,arm\n1,A\n"
+    keyed = b"allocator/v1/source\x00" + file
+    assert source_digest(salt, file) == hmac.digest(salt, keyed, "sha256").hex()
+    assert len({source_digest(salt, file), source_digest(bytes(32), file), source_digest(salt, file + b"\n")}) == 3
+
+
+def test_a_schedule_has_each_imported_list_at_its_stratum() -> None:
+    ratio = tuple((arm.code, 1) for arm in study().arms)
+    how = designed("imported-list", 4, ratio, arms=(bytes([0, 1, 1, 0]), bytes([1, 1, 0, 0])))
+    schedule = generate_schedule(study(stratified=True), how, bytes(32), [bytes(32)])
+    assert [stratum.arms for stratum in schedule.strata] == list(how.arms)
+
+
+def test_what_can_only_be_our_own_mistake_is_said_in_words() -> None:
+    """No file and no request comes so far: each would be refused before."""
+    other_order = designed("complete", 4, tuple((arm.code, 1) for arm in reversed(study().arms)))
+    mistakes: list[tuple[Callable[[], object], str]] = [
+        (lambda: pseudorandom_key(b"", b"", []), "seed shares are 32 bytes each, one at least"),
+        (lambda: stream_key(PRK, "sizes", "{}"), "no stream has the purpose 'sizes'"),
+        (lambda: draw_below(iter([1]), 0), "there is no integer below 0"),
+        (
+            lambda: generate_schedule(study(), other_order, bytes(32), [bytes(32)]),
+            "the ratio is not in the study's arm order",
+        ),
+    ]
+    for mistake, said in mistakes:
+        with pytest.raises(RuntimeError) as raised:
+            mistake()
+        assert str(raised.value) == said
 
 
 def test_parameters_give_the_ratio_in_parts() -> None:

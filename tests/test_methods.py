@@ -25,10 +25,12 @@ from allocator.design import RandomizationDesign
 from allocator.maximal_procedure import ways_on
 from allocator.method import Parameters, Weights
 from allocator.methods import METHODS, draw_by_weights, draw_stratum
+from support import ROOT
 
 TWO = (("A", 1), ("B", 1))
 ODDS = Fraction(2, 3)
 PRK = bytes(range(32))
+PAGE = ROOT / "docs" / "generator.md"
 
 
 def arms(*shares: int) -> tuple[tuple[str, int], ...]:
@@ -47,7 +49,10 @@ def designed(method: str, length: int, ratio: tuple[tuple[str, int], ...] = TWO,
 class Walk:
     """Stands for `draw_below`: gives the values of a path, then 0, and keeps the bound of each draw."""
 
+    made = 0  # runs so far
+
     def __init__(self, path: Sequence[int]) -> None:
+        Walk.made += 1
         self.path = path
         self.bounds: list[int] = []
 
@@ -195,21 +200,41 @@ CASES = [
 ]
 
 
+def called(how: RandomizationDesign) -> str:
+    """A design in a few words."""
+    numbers = {"limit": how.limit, "p": how.probability, "alpha": how.alpha, "beta": how.beta, "lambda": how.lambda_}
+    blocks = [f"blocks of {' and '.join(map(str, how.block_sizes))}"] if how.block_sizes else []
+    keys = [f"{name} {value}" for name, value in numbers.items() if value is not None]
+    return ", ".join([f"{how.method} {':'.join(map(str, how.shares))}", *blocks, *keys, f"length {how.length}"])
+
+
 def named(row: Case) -> str:
     """How a case is called in the report."""
-    shares = ":".join(map(str, row.design.shares))
-    given_keys = [row.design.limit, row.design.alpha, row.design.lambda_, *row.design.block_sizes]
-    return " ".join(map(str, [row.design.method, shares, *(key for key in given_keys if key), row.design.length]))
+    return called(row.design)
 
 
 @pytest.mark.requirement("G02")
 @pytest.mark.requirement("G04")
 @pytest.mark.parametrize("row", CASES, ids=named)
 def test_proof_every_combination_of_integers_gives_the_law_of_the_paper(row: Case) -> None:
+    before = Walk.made
     law = (merged_walk if row.merge else whole_walk)(drawing(row.design))
     assert sum(law.values()) == 1
     assert len(law) == row.lists
     assert law == row.law
+    kind = "those that differ" if row.merge else "every one"
+    line = f"| {named(row)} | {row.lists} | {Walk.made - before:,} | {kind} |"
+    assert line in page_lines(), f"put this line into docs/generator.md: {line}"
+
+
+def page_lines() -> list[str]:
+    """docs/generator.md, where each proof has its line."""
+    return PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_page_has_no_proof_that_is_not_here() -> None:
+    said = [line for line in page_lines() if line.endswith(("| every one |", "| those that differ |"))]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in said] == [named(row) for row in CASES]
 
 
 def test_every_method_that_draws_is_proved() -> None:

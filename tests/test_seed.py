@@ -567,7 +567,7 @@ def imported(trials: TrialFactory, arms: bytes) -> Trial:
     how = RandomizationDesign(
         method="imported-list", arms=(arms,), length=len(arms), ratio=(("IL2-GCV", 1), ("GCV", 1))
     )
-    trial.service.import_list(trial.actor("ST"), how, origin="R, blockrand", source_digest="cd" * 32)
+    trial.service.import_list(trial.actor("ST"), how, origin="R, blockrand", source=b"id,treatment")
     granted_and_active(trial)
     return trial
 

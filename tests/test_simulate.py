@@ -93,11 +93,19 @@ def test_the_chi_square_sees_a_wrong_law() -> None:
     assert not fits(draw_many("biased-coin", near, 30_000, 6, b"law"), coin)
 
 
-def own_words(purpose: str, row: int, count: int, steps: int) -> Iterator[int]:
-    """The words of one sequence, as the module says: word t × count + i is step t of sequence i."""
+def own_word(purpose: str, row: int, count: int, step: int) -> int:
+    """The word of one sequence at one step, as the module says: word t × count + i is for sequence i at step t."""
     key = stream_key(hashlib.sha256(tag("simulation") + b"rows").digest(), purpose, "step")
-    for step in range(steps):
-        yield int.from_bytes(keystream_bytes(key, 4 * (step * count + row), 4), "big")
+    return int.from_bytes(keystream_bytes(key, 4 * (step * count + row), 4), "big")
+
+
+def size_words(given: Parameters, row: int, count: int) -> Iterator[int]:
+    """Those of the steps at which a block begins."""
+    step = 0
+    while True:
+        word = own_word("size", row, count, step)
+        yield word
+        step += given.block_sizes[word % len(given.block_sizes)]
 
 
 @pytest.mark.requirement("G01")
@@ -107,10 +115,8 @@ def test_a_row_is_what_the_generator_draws_from_the_same_words(name: str, given:
     drawn = draw_many(name, given, count, n, b"rows")
     assert drawn.shape == (count, n) and drawn.dtype == np.uint8
     for row in (0, 7, 19):
-        sizes = own_words("size", row, count, n + 1)
-        assert (
-            draw_by_weights(METHODS[name], given, sizes, own_words("draw", row, count, n + 6)) == drawn[row].tobytes()
-        )
+        draws = (own_word("draw", row, count, step) for step in range(n + 6))
+        assert draw_by_weights(METHODS[name], given, size_words(given, row, count), draws) == drawn[row].tobytes()
 
 
 def test_words_of_the_incomplete_last_run_are_drawn_again_from_the_spare_stream() -> None:

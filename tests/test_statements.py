@@ -162,7 +162,7 @@ def test_before_a_list_the_public_statement_looks_ahead(trials: TrialFactory) ->
 def test_a_given_seed_and_a_test_are_told(trials: TrialFactory) -> None:
     trial = trials("enrolled")
     trial.service.generate(trial.actor("ST"), design("complete"), seeds=[bytes(32), bytes(32)])
-    assert "Its seed was given, as only a test allows." in public_statement(STUDY, facts(trial), PROGRAM).text
+    assert "The seed was given, as only a test allows." in public_statement(STUDY, facts(trial), PROGRAM).text
     real = replace(facts(trial), test=False)
     assert "TEST" not in public_statement(STUDY, real, PROGRAM).text
 

@@ -203,6 +203,15 @@ def test_the_simulation_is_of_the_generators_own_sequences(monkeypatch: pytest.M
     assert found.value == pytest.approx(np.mean(differences), abs=1e-12)
 
 
+def test_long_lists_are_simulated_fewer_times_and_it_says_how_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(t_test, "MAX_MERGED", 20)
+    monkeypatch.setattr(t_test, "MAX_DRAWN", 12_000)
+    t_test._summaries.cache_clear()
+    counts = [bias_of_difference("complete", parameters(n, COIN), n, 1).count for n in (40, 100)]
+    t_test._summaries.cache_clear()
+    assert counts == [300, t_test.FEWEST]
+
+
 def test_for_unequal_shares_the_arm_behind_is_behind_in_units_of_the_ratio() -> None:
     given = Parameters(length=6, ratio=(("A", 2), ("B", 1)), block_sizes=(3,))
     # in a block of AAB: after A the counts are 1:0, so B is behind and A is not; after AA 2:0; after B 0:1 and AB 1:1

@@ -57,7 +57,7 @@ def told_to_the_end(factory: TrialFactory, plain: dict[str, Any]) -> Trial:
     for reason in ("", "for the test"):
         if design.method == "imported-list":
             service.import_list(
-                actor("ST"), design, origin="by hand, for the test", source_digest="5c" * 32, reason=reason
+                actor("ST"), design, origin="by hand, for the test", source=b"by hand", reason=reason
             )
         else:
             service.generate(actor("ST"), design, reason=reason)
@@ -261,14 +261,15 @@ LIES: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_a_list_whose_every_entry_is_drawn_is_still_held_to_its_record(
     opened: Trial, tmp_path: Path, design: Any, drawn: dict[str, Any], algorithm: str
 ) -> None:
-    said = says(forged(opened, tmp_path, design, drawn, algorithm=algorithm))
+    folder = forged(opened, tmp_path, design, drawn, algorithm=algorithm)
+    said = agreed(folder)
     assert (said.told["verdict"], said.named) == ("broken", {("25", None)})
 
 
 @pytest.mark.requirement("L02")
 @pytest.mark.parametrize("arms", [LISTS[:1], [*LISTS, LISTS[0]]], ids=["of one stratum", "of three strata"])
 def test_an_imported_list_is_of_the_strata_of_the_study(imported: Trial, tmp_path: Path, arms: list[str]) -> None:
-    said = says(forged(imported, tmp_path, plain_design("imported-list", arms=arms), plain_design("imported-list")))
+    said = agreed(forged(imported, tmp_path, plain_design("imported-list", arms=arms), plain_design("imported-list")))
     assert (said.told["verdict"], said.named) == ("broken", {("25", None)})
 
 

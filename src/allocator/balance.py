@@ -25,6 +25,7 @@ from allocator.schedule import SALT, StratumSchedule
 from allocator.study import Study, stratum_label
 
 FORMAT = "allocator-balance/1"
+SEEN_KINDS = (*ALLOCATION_KINDS, "corrected")  # the records that say what was allocated
 _LIMITED = ("big-stick", "chen", "maximal-procedure")
 
 

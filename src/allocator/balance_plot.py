@@ -86,7 +86,7 @@ def plot_cumulative(
         axes = figure.add_subplot()
         times = sorted(allocation.time for allocation in seen)
         end = max(times[-1], until)
-        start = min(times[0] - (end - times[0]) * 0.02, end - LEAST_SPAN)
+        start = times[0] - max((end - times[0]) * 0.02, LEAST_SPAN / 20)
         lines = [("all", INK, times)]
         if 2 <= len(names) <= len(COLOURS):
             own = {label: sorted(s.time for s in seen if s.stratum == label) for label in names}
@@ -101,11 +101,11 @@ def plot_cumulative(
         axes.annotate(f"planned: {enrollment}", (0.005, enrollment), (0, 3), xycoords=axes.get_yaxis_transform(),
                       textcoords="offset points", color=QUIET, fontsize=8)  # fmt: skip
         axes.set_ylim(0, max(enrollment, len(times)) * 1.12)
-        axes.set_xlim(start, end)  # type: ignore[arg-type]
+        axes.set_xlim(start, max(end, start + LEAST_SPAN))  # type: ignore[arg-type]
         _whole_numbers(axes.yaxis)
         axes.set_ylabel("participants allocated")
         _dates(axes, zone)
-        _end_labels(axes, ends)
+        _end_labels(axes, end, ends, 0.075)
         return done()
 
 
@@ -137,7 +137,9 @@ def plot_difference(
             if len(lines) > 1:
                 panel.set_title(line.name, loc="left", fontsize=9)
             if len(arms) > 2:
-                _end_labels(panel, [(values[-1], name, colour) for values, colour, name in own])
+                _end_labels(
+                    panel, len(own[0][0]) - 1, [(values[-1], name, colour) for values, colour, name in own], 0.13
+                )
         for panel in panels[:, 0]:
             panel.set_ylabel("difference" if len(arms) == 2 else "more than its share")
         for panel in panels[-1]:
@@ -228,14 +230,14 @@ def _difference_panel(
             axes.text(0.01, height, f"more {code}", transform=axes.transAxes, va=anchor, color=QUIET, fontsize=8)
 
 
-def _end_labels(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+def _end_labels(axes: Axes, right: float | datetime, ends: Sequence[tuple[float, str, str]], room: float) -> None:
     """A line's name at its right end, moved apart where two would overlap."""
     low, high = axes.get_ylim()
-    apart = (high - low) * 0.075
+    apart = (high - low) * room
     at = low
     for height, name, colour in sorted(ends):
         at = max(height, at)
-        axes.annotate(name, (1, at), (5, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+        axes.annotate(name, (right, at), (5, 0), textcoords="offset points",
                       va="center", color=colour, fontsize=8.5, annotation_clip=False)  # fmt: skip
         at += apart
 

@@ -108,7 +108,15 @@ class RandomizationDesign(Parameters):
                 f"{', '.join(codes)}",
                 "Give every arm of the study a whole number in [ratio], and nothing else.",
             )
-        return replace(self, ratio=tuple((code, shares[code]) for code in codes))
+        if self.arms and len(self.arms) != len(study.strata):
+            raise InputError(
+                "design-not-for-study",
+                f"the list has {len(self.arms)} strata; {study.id} has {len(study.strata)}",
+                "Give the list of every stratum of the study, once.",
+            )
+        places = bytes(codes.index(code) for code, _ in self.ratio)  # of this design's arms among the study's
+        arms = tuple(bytes(places[arm] for arm in listed) for listed in self.arms)
+        return replace(self, ratio=tuple((code, shares[code]) for code in codes), arms=arms)
 
     def plain(self) -> dict[str, Any]:
         """The canonical object: arms and ratios as arrays, never as keys (docs/spec.md §3)."""
@@ -124,7 +132,7 @@ def parameters(tables: Mapping[str, Any]) -> Parameters:
     pairs = ratio.items() if isinstance(ratio, dict) else ((item["arm"], item["share"]) for item in ratio)
     given = {name: _READ[key](tables[key]) for key, name in TAKEN.items() if key in tables}
     return Parameters(
-        length=_integer(tables["length"]), ratio=tuple((str(code), share) for code, share in pairs), **given
+        length=_integer(tables["length"]), ratio=tuple((str(code), _integer(share)) for code, share in pairs), **given
     )
 
 

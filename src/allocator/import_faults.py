@@ -69,6 +69,13 @@ def faults(rows: Sequence[Row]) -> Iterator[Fault]:
             yield from _numbering(sorted(firsts, key=lambda row: row.line), "block")
 
 
+def label_doubts(rows: Sequence[Row]) -> Iterator[Fault]:
+    """Labels that are nearly all in sequence, where they are not: most who number their rows number all of them."""
+    if "label" in rows[0].cells:
+        found = list(_numbering(rows, "label"))
+        yield from found if len(found) <= max(4, len(rows) // 4) and len(rows) >= LONG else ()
+
+
 def doubts(rows: Sequence[Row], expected: Expected) -> Iterator[Fault]:
     """What chance or a method may explain, and a mistake as well; who imports says which. `rows` is not empty."""
     strata = by_stratum(rows)
@@ -131,6 +138,7 @@ def _numbering(rows: Sequence[Row], role: str) -> Iterator[Fault]:
 def _steps(rows: Sequence[Row], role: str) -> Iterator[Fault]:
     before: tuple[str, int] | None = None
     seen: dict[str, int] = {}
+    there = {int(match[2]) for row in rows if (match := _NUMBERED.fullmatch(row.cells[role]))}
     for row in rows:
         text = row.cells[role]
         match = _NUMBERED.fullmatch(text)
@@ -145,14 +153,13 @@ def _steps(rows: Sequence[Row], role: str) -> Iterator[Fault]:
                 yield Fault(row=row, role=role, message=f"the first number is {number}: are those before it missing?")
         elif prefix != before[0]:
             yield Fault(row=row, role=role, message=f"{text!r} begins otherwise than the one before it")
+        elif number <= before[1] or (number > before[1] + 1 and before[1] + 1 in there):
+            yield Fault(row=row, role=role, message=f"{text!r} stands after {before[1]}: the rows are not in order")
         elif number > before[1] + 1:
             missing = f"{before[1] + 1}" if number == before[1] + 2 else f"{before[1] + 1} to {number - 1}"
             yield Fault(row=row, role=role, message=f"{missing} missing before {text!r}")
-        elif number <= before[1]:
-            yield Fault(row=row, role=role, message=f"{text!r} stands after {before[1]}: the rows are not in order")
         seen.setdefault(text, row.line)
-        if before is None or prefix != before[0] or number > before[1]:
-            before = prefix, number
+        before = prefix, number
 
 
 def _block_faults(blocks: Sequence[Sequence[Row]]) -> Iterator[Fault]:

@@ -5,8 +5,10 @@ The list is part of the sealed design, so that the opening shows it as it shows 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterator
 
+from allocator.canonical import tag
 from allocator.method import DesignError, Parameters, Weights
 
 NAME = "imported-list"
@@ -14,6 +16,15 @@ ALGORITHM = "imported-list/1"
 KEYS = ("arms",)
 MAY: tuple[str, ...] = ()
 MAX_ENTRIES = 20_000  # of all strata: the design travels in an envelope of at most 65,535 bytes (docs/spec.md §7.5)
+
+
+def source_digest(salt: bytes, file: bytes) -> str:
+    """HMAC-SHA-256(salt of the design, tag("source") ‖ the file as it came), in hex (docs/spec.md §5.6).
+
+    Salted, for lists are few enough to be tried; with the opening the salt is disclosed, and whoever kept the file can
+    show that it was this one.
+    """
+    return hmac.digest(salt, tag("source") + file, "sha256").hex()
 
 
 def faults(given: Parameters) -> Iterator[DesignError]:

@@ -14,7 +14,7 @@ from allocator.canonical import canonical_bytes
 from allocator.criterion import nearest
 from allocator.design import RandomizationDesign
 from allocator.errors import FileProblems, InputError, Problem
-from allocator.import_faults import Expected, Fault, Row, arms_of, by_stratum, doubts, faults
+from allocator.import_faults import Expected, Fault, Row, arms_of, by_stratum, doubts, faults, label_doubts
 from allocator.imported_list import NAME as IMPORTED
 from allocator.list_layout import KNOWN, STRATUM, Words, layout_of, levels_of
 from allocator.list_table import MAX_PROBLEMS, ListTable, cell_fault, read_table, refused
@@ -81,7 +81,7 @@ def read_list_file(
         shares=tuple(n for _, n in ratio),
         enrollment=study.enrollment,
     )
-    doubted = islice(doubts(taken, expected), MAX_PROBLEMS)
+    doubted = islice(chain(label_doubts(rows), doubts(taken, expected)), MAX_PROBLEMS)
     notices = indexes.get("notice")
     return ListFile(
         layout=layout,

@@ -66,6 +66,16 @@ class ListingService(PublishingService):
             record=record,
         )
 
+    def check_sign_off(self, actor: Actor) -> None:
+        """Whether a list could be signed off now, asked before it is read; a refusal is recorded. Raises Refused."""
+        try:
+            self._writer.check_role(actor, "list-checked")
+            allocation.check_state("list-checked", self.history.state)
+            self._held_list(actor)
+        except Refused as refusal:
+            self._writer.refuse(actor, "list-checked", refusal, None)
+            raise
+
     def sign_off(self, actor: Actor, report_digest: str, *, faults: int = 0) -> Record:
         """Sign, before activation, that the list was checked and the report of this SHA-256 (hex) found no fault."""
 

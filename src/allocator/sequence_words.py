@@ -20,8 +20,8 @@ _MONTHS = (
     *("August", "September", "October", "November", "December"),
 )
 _SEEDS = {
-    "system": "Its seed was 512 random bits taken from the operating system.",
-    "given": "Its seed was given, as only a test allows.",
+    "system": "The seed was 512 random bits taken from the operating system.",
+    "given": "The seed was given, as only a test allows.",
 }
 _MANY_STRATA = 12  # beyond it their factors are named, not each of them
 
@@ -113,7 +113,7 @@ def algorithm(design: RandomizationDesign, facts: LogFacts) -> str:
     """The identifier of the algorithm, and that the list follows from it."""
     if design.method == IMPORTED:
         digest = facts.generated.fields.get("source_digest") if facts.generated else None
-        return f"The file it came in has the SHA-256 {digest}." if digest else ""
+        return f"The log holds the salted SHA-256 of the file in which it came ({digest})." if digest else ""
     return (
         f"The algorithm ({design.algorithm}) is specified in public, and the sequence can be drawn again from its seed."
     )

@@ -14,6 +14,7 @@ from allocator.design import RandomizationDesign
 from allocator.envelope import context, open_sealed, padded, seal_to
 from allocator.errors import CredentialError, InputError, Refused
 from allocator.home import write_durably
+from allocator.imported_list import source_digest
 from allocator.keys import PrivateKeys
 from allocator.log import Record
 from allocator.person import Role, roles_of
@@ -142,18 +143,28 @@ class SetupService(StudySession):
         self, actor: Actor, design: RandomizationDesign, *, reason: str = "", seeds: Sequence[bytes] = ()
     ) -> Record:
         """Draw the seed, generate, seal, commit. No arm leaves this call, and none reaches a disk in plain."""
-        return self._generate(actor, Draft(kind="generated"), design, reason, seeds)
+        return self._generate(actor, "generated", lambda _: Draft(kind="generated"), design, reason, seeds)
 
     def import_list(
-        self, actor: Actor, design: RandomizationDesign, *, origin: str, source_digest: str, reason: str = ""
+        self, actor: Actor, design: RandomizationDesign, *, origin: str, source: bytes, reason: str = ""
     ) -> Record:
-        """Seal a list made elsewhere like our own; `origin` says where, `source_digest` is its file's SHA-256."""
+        """Seal a list made elsewhere like our own; `origin` says where, `source` is its file as it came."""
         require_text("origin", origin)
-        draft = Draft(kind="imported", fields={"source_digest": source_digest}, details={"origin": origin})
-        return self._generate(actor, draft, design, reason, ())
+
+        def draft(salt: bytes) -> Draft:
+            fields = {"source_digest": source_digest(salt, source)}
+            return Draft(kind="imported", fields=fields, details={"origin": origin})
+
+        return self._generate(actor, "imported", draft, design, reason, ())
 
     def _generate(
-        self, actor: Actor, draft: Draft, design: RandomizationDesign, reason: str, seeds: Sequence[bytes]
+        self,
+        actor: Actor,
+        kind: str,
+        draft: Callable[[bytes], Draft],  # what stands in the record beside the sealing, by the salt of the design
+        design: RandomizationDesign,
+        reason: str,
+        seeds: Sequence[bytes],
     ) -> Record:
         """sealed.json is written beside the old one first and takes its name after the commit.
 
@@ -166,7 +177,7 @@ class SetupService(StudySession):
             require_text("reason", reason)
 
         def build(_: datetime) -> Draft:
-            allocation.check_state(draft.kind, self.history.state)
+            allocation.check_state(kind, self.history.state)
             if seeds and self.mode != "test":
                 raise Refused("seed-given", "a given seed is for mode test only", "Leave --seed away.")
             newest = self.history.sealing
@@ -180,15 +191,16 @@ class SetupService(StudySession):
                         "Add --reason TEXT.",
                     )
             shares = list(seeds) or [self._entropy(32), self._entropy(32)]
-            sealed = self._seal(actor, design, shares, sealing_id=self._entropy(16), salt=self._entropy(32))
+            sealing_id, salt = self._entropy(16), self._entropy(32)
+            sealed, own = self._seal(actor, design, shares, sealing_id=sealing_id, salt=salt), draft(salt)
             fields = self._keep_until_recorded(sealed, design.algorithm, "given" if seeds else "system")
             return Draft(
-                kind=draft.kind,
-                fields={**fields, **draft.fields},
-                details={**draft.details, **({"reason": reason} if reason else {})},
+                kind=kind,
+                fields={**fields, **own.fields},
+                details={**own.details, **({"reason": reason} if reason else {})},
             )
 
-        record = self._writer.write(actor, draft.kind, build)
+        record = self._writer.write(actor, kind, build)
         self._sealed()
         return record
 

@@ -2,7 +2,8 @@
 
 For what no exact count can reach (`assess` says which). A sequence is drawn as a list is (docs/spec.md §5.4): by the
 method's integer weights, an integer below their sum from the words of a keystream; no generator of a library is used.
-Only the order of the words differs: word t × count + i is the step t of sequence i, so that each step is one pass.
+Only the order of the words differs: word t × count + i is for sequence i at step t, from 0: of its stream ``draw`` for
+the arm, and of its stream ``size`` where a block begins there; so each step is one pass.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from allocator.canonical import tag
-from allocator.keystream import draw_below, keystream_bytes, stream_key, words
+from allocator.keystream import WORD, draw_below, keystream_bytes, stream_key, words
 from allocator.method import Parameters
 from allocator.methods import METHODS
 from allocator.transitions import Transitions
@@ -78,10 +78,17 @@ def draw_many(method_name: str, given: Parameters, count: int, n: int, seed: byt
     import numpy as np
 
     drawn = np.empty((n, count), dtype=np.uint8)
-    table = Transitions(METHODS[method_name], given)
-    for step, (_, arms, _) in enumerate(_walk(table, given, count, n, seed)):
+    for step, arms in enumerate(draw_steps(method_name, given, count, n, seed)):
         drawn[step] = arms
     return np.ascontiguousarray(drawn.T)
+
+
+def draw_steps(
+    method_name: str, given: Parameters, count: int, n: int, seed: bytes = SEED
+) -> Iterator[NDArray[np.intp]]:
+    """The same step by step: the next arm of every sequence, (count,); what is kept does not grow with n."""
+    table = Transitions(METHODS[method_name], given)
+    yield from (arms for _, arms, _ in _walk(table, given, count, n, seed))
 
 
 def simulated(method_name: str, given: Parameters, n: int, count: int = COUNT, seed: bytes = SEED) -> Simulated:
@@ -118,12 +125,11 @@ def _walk(
 
     if not 1 <= n <= given.length or count < 1:
         raise RuntimeError(f"{count} sequences of {n} entries cannot come from lists of {given.length}")
-    prk = hashlib.sha256(tag("simulation") + seed).digest()
+    prk = hashlib.sha256(b"allocator/v1/simulation\0" + seed).digest()
     key, spare = stream_key(prk, "draw", "step"), words(stream_key(prk, "draw", "spare"))
     several = len(table.roots) > 1
-    sizes = _sizes(given, count, n, prk) if several else None
-    block = np.zeros(count, dtype=np.intp)
-    states = np.full(count, table.roots[0]) if sizes is None else np.array(table.roots)[sizes[0]]
+    start = _sizes(table, count, prk) if several else None
+    states = start(0, np.arange(count)) if start else np.full(count, table.roots[0])
     for step in range(n):
         table.expand(states)
         drawn = np.frombuffer(keystream_bytes(key, 4 * count * step, 4 * count), dtype=">u4").astype(np.uint32)
@@ -131,25 +137,29 @@ def _walk(
         after = table.after(states, arms)
         yield states, arms, after
         states = after
-        if sizes is not None:
+        if start:
             ended = np.flatnonzero(after == table.end)
-            block[ended] += 1
-            states[ended] = np.array(table.roots)[sizes[block[ended], ended]]
+            states[ended] = start(step + 1, ended)
         elif not given.block_sizes:  # a state of a whole list is never met again
             states = table.trimmed(states)
 
 
-def _sizes(given: Parameters, count: int, n: int, prk: bytes) -> NDArray[np.intp]:
-    """Which of the declared sizes each block of each sequence has, (blocks, count), one row more than is used."""
+def _sizes(table: Transitions, count: int, prk: bytes) -> Callable[[int, NDArray[np.intp]], NDArray[np.intp]]:
+    """Gives the states at which these sequences begin a block at this step, its size drawn from the declared ones."""
     import numpy as np
 
-    menu, rows = len(given.block_sizes), n // min(given.block_sizes) + 1
-    raw = keystream_bytes(stream_key(prk, "size", "step"), 0, 4 * rows * count)
-    drawn, spare = np.frombuffer(raw, dtype=">u4").astype(np.uint32), words(stream_key(prk, "size", "spare"))
-    chosen = (drawn % np.uint32(menu)).astype(np.intp)
-    for place in np.flatnonzero(drawn > 2**32 - 1 - 2**32 % menu).tolist():
-        chosen[place] = draw_below(spare, menu)
-    return chosen.reshape(rows, count)
+    menu, roots = len(table.roots), np.array(table.roots)
+    key, spare = stream_key(prk, "size", "step"), words(stream_key(prk, "size", "spare"))
+
+    def start(step: int, which: NDArray[np.intp]) -> NDArray[np.intp]:
+        raw = keystream_bytes(key, 4 * count * step, 4 * count)
+        drawn = np.frombuffer(raw, dtype=">u4").astype(np.int64)[which]
+        chosen = drawn % menu
+        for place in np.flatnonzero(drawn >= WORD - WORD % menu).tolist():
+            chosen[place] = draw_below(spare, menu)
+        return roots[chosen]
+
+    return start
 
 
 def _guesser(table: Transitions, given: Parameters, count: int) -> Guesser:

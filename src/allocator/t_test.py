@@ -13,14 +13,14 @@ sequence with an empty arm as no rejection, and takes one with a single particip
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from allocator.method import Parameters
 from allocator.methods import METHODS
-from allocator.simulate import COUNT, SEED, Estimate, draw_many, estimate
+from allocator.simulate import COUNT, Estimate, draw_steps, estimate
 from allocator.states import Step, TooManyStates, drawn_chain
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LEVEL = 0.05  # of the two-sided test
 LEAST = 2  # participants of each arm that an analysis needs
 MAX_MERGED = 2_000_000  # states, over all steps; beyond it sequences are simulated
+MAX_DRAWN = 20_000_000  # entries simulated: fewer sequences where they are long, but FEWEST
+FEWEST = 200
 _CHUNK = 1_000  # sequences at a time; bounds the memory of the double sum
 # Expected responses in whole units, (states,), by step from 0, counts so far, (states, 2), and the ratio.
 Responses = Callable[[int, "NDArray[np.int64]", tuple[int, ...]], "NDArray[np.int64]"]
@@ -73,7 +75,7 @@ def size_under_selection_bias(method_name: str, given: Parameters, n: int, eta: 
         given: its parameters, of two arms.
         n: participants, at most the length of the list.
         eta: in standard deviations of a response.
-        count: sequences, where they are simulated.
+        count: sequences, where they are simulated; fewer where they are very long.
 
     Raises:
         NotDefined, NoScipy.
@@ -209,7 +211,8 @@ def _summaries(method_name: str, given: Parameters, n: int, responses: Responses
     try:
         return _merged(method_name, given, n, responses), True
     except TooManyStates:
-        return _simulated(draw_many(method_name, given, count, n, SEED), responses, given.shares), False
+        fewer = min(count, max(FEWEST, MAX_DRAWN // n))
+        return _simulated(draw_steps(method_name, given, fewer, n), fewer, responses, given.shares), False
 
 
 def _merged(method_name: str, given: Parameters, n: int, responses: Responses) -> Summaries:
@@ -260,17 +263,18 @@ def _alike(
     return states[first], sums[first], np.bincount(places, chance, len(first)).astype(np.float64)
 
 
-def _simulated(arms: NDArray[np.uint8], responses: Responses, shares: tuple[int, ...]) -> Summaries:
-    """The same of drawn sequences, (count, n)."""
+def _simulated(
+    steps: Iterator[NDArray[np.intp]], count: int, responses: Responses, shares: tuple[int, ...]
+) -> Summaries:
+    """The same of drawn sequences, given step by step."""
     import numpy as np
 
-    count, n = arms.shape
     counts, sums, squares = (np.zeros(shape, dtype=np.int64) for shape in ((count, 2), (count, 2), count))
     rows = np.arange(count)
-    for entry in range(n):
-        arm, response = arms[:, entry], responses(entry, counts, shares)
-        counts[rows, arm] += 1
-        sums[rows, arm] += response
+    for entry, arms in enumerate(steps):
+        response = responses(entry, counts, shares)
+        counts[rows, arms] += 1
+        sums[rows, arms] += response
         squares += response**2
     return Summaries(
         first=counts[:, 0],

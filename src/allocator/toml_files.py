@@ -224,7 +224,8 @@ def _known_keys(model: type[BaseModel], path: list[Any]) -> list[str]:
 
 def _nearest(key: str, known: list[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    listed = ", ".join(known) if len(known) <= 8 else ", ".join([*known[:4], "…"])
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {listed}"
 
 
 def _table_of(path: str) -> str:

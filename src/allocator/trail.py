@@ -19,7 +19,7 @@ from allocator.verdict import Finding, Given
 # What those at the site do not see in the log: it would help to predict the next arm (C03, SPIRIT 21b).
 HIDDEN_AT_SITE = (
     *("position", "release", "salt", "arm", "envelope", "sealed_digest", "design_commitment", "findings"),
-    *("told", "original", "reserved", "body"),
+    *("algorithm", "told", "original", "reserved", "body"),
 )
 # every field that a record of any kind has, then what an exported row has besides
 COLUMNS = (

@@ -6,7 +6,7 @@ sequences are drawn, or followed exactly, by looking up arrays instead of asking
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_STATES = 300_000  # kept at a time; beyond it those that were left behind are forgotten
 Key = tuple[int, tuple[int, ...]]  # which of the declared block sizes, and the counts of its arms
-END: Key = (-1, ())  # after a whole block, where the size of the next is drawn
+_END = -1  # in place of the first: after a whole block, where the size of the next is drawn
 
 
 class Transitions:
@@ -30,7 +30,7 @@ class Transitions:
         best: (states,), the greatest of them.
         level: (states,), the imbalance: max n_k/r_k − min n_k/r_k of counts n and shares r.
         roots: the number of the empty block of each declared size.
-        end: the number of `END`, which only designs with several block sizes reach.
+        end: the number of the end of a block, which only designs with several block sizes reach.
     """
 
     def __init__(self, method: Method, given: Parameters) -> None:
@@ -45,7 +45,6 @@ class Transitions:
 
         self._ids: dict[Key, int] = {}
         self._keys: list[Key] = []
-        self._levels: list[float] = []  # of states that the arrays do not have yet
         self._refusing = False
         self._large: dict[int, list[int]] = {}  # running sums of weights whose sum is no word
         self._open = 0  # states that are not expanded
@@ -60,8 +59,8 @@ class Transitions:
         self._following = np.zeros((0, self.arms), dtype=np.intp)
         none = (0,) * self.arms
         self.roots = [self._number((menu, none)) for menu in range(len(self._weights))]
-        self.end = self._number(END)
-        self._grow()
+        self.end = self._number((_END, none))
+        self._grow(0)
         self._done[self.end] = True
         self._open -= 1
 
@@ -70,16 +69,11 @@ class Transitions:
         if state is None:
             state = self._ids[key] = len(self._keys)
             self._keys.append(key)
-            self._levels.append(self._imbalance(key[1]))
             self._open += 1
         return state
 
-    def _imbalance(self, counts: Sequence[int]) -> float:
-        scaled = [count / share for count, share in zip(counts, self._scale, strict=False)]
-        return max(scaled) - min(scaled) if scaled else 0.0
-
-    def _grow(self) -> None:
-        """Room for every numbered state, and the imbalance of the new ones."""
+    def _grow(self, known: int) -> None:
+        """Room for every numbered state, and the imbalance of those from number `known` on."""
         import numpy as np
 
         made, room = len(self._keys), len(self.level)
@@ -95,8 +89,9 @@ class Transitions:
             self._highest = longer(self._highest, WORD - 1)
             self._running = [longer(array) for array in self._running]
             self._following = longer(self._following)
-        self.level[made - len(self._levels) : made] = self._levels
-        self._levels = []
+        if made > known:
+            scaled = np.array([counts for _, counts in self._keys[known:]]) / self._scale
+            self.level[known:made] = scaled.max(axis=1) - scaled.min(axis=1)
 
     def expand(self, states: NDArray[np.intp]) -> None:
         """Ask the method for the weights of those of these states for which it was not asked yet."""
@@ -109,32 +104,32 @@ class Transitions:
         fresh = np.flatnonzero(seen & ~self._done)
         if not len(fresh):
             return
-        weighed = [self._weights[menu](counts) for menu, counts in (self._keys[state] for state in fresh.tolist())]
-        sums = [sum(of_state) for of_state in weighed]
+        numbers, known = fresh.tolist(), len(self._keys)
+        weighed = [self._weights[menu](counts) for menu, counts in map(self._keys.__getitem__, numbers)]
         following = [
             [self._after(state, arm) if weight else self.end for arm, weight in enumerate(of_state)]
-            for state, of_state in zip(fresh.tolist(), weighed, strict=True)
+            for state, of_state in zip(numbers, weighed, strict=True)
         ]
-        chance = [[weight / total for weight in of_state] for of_state, total in zip(weighed, sums, strict=True)]
-        self._grow()
+        self._grow(known)
         self._following[fresh] = following
-        self.chance[fresh] = chance
+        sums = [sum(of_state) for of_state in weighed]
+        self.chance[fresh] = [
+            [weight / total for weight in of_state] for of_state, total in zip(weighed, sums, strict=True)
+        ]
         self.best[fresh] = self.chance[fresh].max(axis=1)
-        for place, (state, total) in enumerate(zip(fresh.tolist(), sums, strict=True)):
+        running = [list(accumulate(of_state)) for of_state in weighed]
+        for place, (state, total) in enumerate(zip(numbers, sums, strict=True)):
             if total >= WORD:
-                self._large[state] = list(accumulate(weighed[place]))
-                self._fraction[state] = True
-                sums[place] = 1
+                self._large[state] = running[place]
+                running[place] = [min(most * WORD // total, WORD - 1) for most in running[place]]
+                self._fraction[state], sums[place] = True, 1
+        left = [WORD % total for total in sums]
+        self._refusing = self._refusing or any(left)
         self._sums[fresh] = sums
-        self._highest[fresh] = [WORD - 1 - WORD % total for total in sums]
-        self._refusing = self._refusing or any(WORD % total for total in sums)
+        self._highest[fresh] = WORD - 1 - np.array(left)
+        bounds = np.array(running, dtype=np.uint32)
         for arm, of_arm in enumerate(self._running):
-            of_arm[fresh] = [
-                min(self._large[state][arm] * WORD // self._large[state][-1], WORD - 1)
-                if state in self._large
-                else sum(of_state[: arm + 1])
-                for state, of_state in zip(fresh.tolist(), weighed, strict=True)
-            ]
+            of_arm[fresh] = bounds[:, arm]
         self._done[fresh] = True
         self._open -= len(fresh)
 
@@ -143,7 +138,10 @@ class Transitions:
         after = (*counts[:arm], counts[arm] + 1, *counts[arm + 1 :])
         if not self._given.block_sizes or sum(after) < self._given.blocks[menu]:
             return self._number((menu, after))
-        if self._imbalance(after):
+        if any(
+            count * self._given.ratio_sum != share * sum(after)
+            for count, share in zip(after, self._given.shares, strict=True)
+        ):
             raise RuntimeError(f"a whole block of {after} does not honour the ratio {self._given.shares}")
         return self.roots[0] if len(self.roots) == 1 else self.end
 
@@ -205,6 +203,7 @@ class Transitions:
         live, places = np.unique(states, return_inverse=True)
         keys = [self._keys[state] for state in live.tolist()]
         self._clear()
+        known = len(self._keys)
         numbers = np.array([self._number(key) for key in keys], dtype=np.intp)
-        self._grow()
+        self._grow(known)
         return numbers[places]

@@ -86,10 +86,10 @@ def _check_new(service: AllocationService, file: Path | None) -> None:
 
 
 def _blinded(service: AllocationService) -> tuple[BlindedView, dict[str, Any]]:
-    from allocator.balance import enrolled
+    from allocator.balance import SEEN_KINDS, enrolled
     from allocator.balance_words import BlindedView
 
-    view = BlindedView(**_frame(service), seen=tuple(enrolled(service.records())))
+    view = BlindedView(**_frame(service), seen=tuple(enrolled(service.history.store.records(SEEN_KINDS))))
     result = {
         "view": "blinded",
         **_common(view),
@@ -102,11 +102,13 @@ def _blinded(service: AllocationService) -> tuple[BlindedView, dict[str, Any]]:
 
 
 def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[RestrictedView, dict[str, Any]]:
-    from allocator.balance import allocated, list_report
+    from allocator.balance import SEEN_KINDS, allocated, list_report
     from allocator.list_words import RestrictedView
 
     before = service.history.state == "sealed"
     actor = call.actor(service, "list-checked" if sign else "list-read")
+    if sign:
+        service.check_sign_off(actor)
     read = service.read_list(actor, "check" if before else "balance")
     sealing = service.history.sealing
     if sealing is None:
@@ -115,7 +117,7 @@ def _restricted(call: Call, service: AllocationService, *, sign: bool) -> tuple[
     signed = service.sign_off(actor, report.digest, faults=len(report.faults)) if sign else service.list_checked()
     view = RestrictedView(
         **_frame(service),
-        seen=tuple(allocated(service.records())),
+        seen=tuple(allocated(service.history.store.records(SEEN_KINDS))),
         report=report,
         read=f"by {service.name_of(actor.person)} for the purpose {read.record.fields['purpose']}, "
         f"record {read.record.seq}",

@@ -182,6 +182,12 @@ class Story:
         sealed = json.loads((self.home / "schedules" / STUDY / "sealed.json").read_bytes())
         entry = sealed["strata"][0]["entries"][0]
         self.line(f"  What the disk holds of entry 1 of the list: {entry[:60]}…\n")
+        checked = self.silently("STAT-1", "balance", "--sign")
+        self.say(
+            "",
+            "The statistician opens the list in memory, which is a record, checks it against its design, and signs "
+            f"that no fault was found (balance --sign, record {checked['signed']['record']['seq']}).",
+        )
         self.say(
             "",
             "The key of each entry has two halves: the pharmacists' and the investigators'. Neither opens an entry "

@@ -58,16 +58,12 @@ def import_list_command(
     Known are the lists of blockrand and randomizeR (R), of Sealed Envelope, REDCap's allocation table, and a numbered
     list as SAS writes it. Whoever made or had the file may know the arms: docs/lists.md.
     """
-    import secrets
-    from hashlib import sha256
-
     from allocator.home import read_input
     from allocator.list_file import doubtful, read_list_file
     from allocator.list_layout import Words, parse_ratio
     from allocator.list_table import MAX_LIST
 
     data = read_input(file, limit=MAX_LIST)
-    salt = secrets.token_bytes(32)  # without it whoever reads the log could try all lists until one has the digest
     with call.service() as service:
         words = Words.parse(service.study, arms, levels, columns)
         found = read_list_file(file.name, data, service.study, words, parse_ratio(ratio), length=length)
@@ -76,10 +72,12 @@ def import_list_command(
             raise InputError("test-list", said, "Export the list of the real study, or make another one.")
         if found.doubts and not reason:
             raise doubtful(found.doubts)
-        digest = sha256(salt + data).hexdigest()
         actor = call.actor(service, "imported")
-        record = service.import_list(actor, found.design, origin=origin, source_digest=digest, reason=reason)
+        record = service.import_list(actor, found.design, origin=origin, source=data, reason=reason)
         study = service.study
+        home = service.place.home
+    for said in _open_to_others(file, home):
+        call.warn(f"{shown(str(file))} {said}")
     for doubt in found.doubts:
         call.warn(f"taken for the reason given: {doubt}")
     result = {
@@ -89,14 +87,27 @@ def import_list_command(
         "strata": len(study.strata),
         "length": found.design.length,
         "doubts": [str(doubt) for doubt in found.doubts],
-        "source_digest": digest,
-        "source_salt": salt.hex(),
+        "source_digest": record.fields["source_digest"],
         "record": record_json(record),
     }
-    call.show(result, _imported_text(found, record, study, salt))
+    call.show(result, _imported_text(found, record, study))
 
 
-def _imported_text(found: ListFile, record: Record, study: Study, salt: bytes) -> str:
+def _open_to_others(file: Path, home: Path) -> list[str]:
+    """By what ways others may read the file that was imported, or find it again when it is removed."""
+    from allocator.home import inside_git
+
+    folder, found = file.resolve().parent, []
+    if file.stat().st_mode & 0o077:
+        found.append("can be read by others on this machine: its arms are known to whoever has looked")
+    if folder.is_relative_to(home.resolve()):
+        found.append("lies in the home: everybody there reads it, and backups keep it")
+    if inside_git(folder):
+        found.append("lies in a git work tree: what was committed once stays")
+    return found
+
+
+def _imported_text(found: ListFile, record: Record, study: Study) -> str:
     fields, strata = record.fields, len(study.strata)
     return (
         f"The list is checked and sealed; no arm was shown or written in plain.  [record {record.seq}]\n"
@@ -105,13 +116,12 @@ def _imported_text(found: ListFile, record: Record, study: Study, salt: bytes) -
         f"  sealing  {fields['sealing']}\n"
         f"  root     {fields['root']}\n"
         f"  digest   {fields['source_digest']}\n"
-        f"  salt     {salt.hex()}\n"
         f"  {fields['holders'][0]} and {fields['holders'][1]} hold one share each of what opens it at the end\n"
         "SOMEBODY MAY KNOW THIS LIST: whoever made, sent or stored the file, or has the seed it was made from. From\n"
         "now on it is concealed as well as that file is, and no better. Nothing here can tell whether it was drawn at\n"
         "random. Destroy the file and each copy (mail, backup, bin, workspace), and note who had it.\n"
-        "The digest is of salt and file together. Whoever may have to show one day which file this was keeps both, or\n"
-        "the salt and the way to make the file again, as safe as the list itself."
+        "The digest is keyed by the salt of the design, which the opening discloses: whoever can make the file again\n"
+        "can then show that it was this one."
     )
 
 

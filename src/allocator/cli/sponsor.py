@@ -86,7 +86,7 @@ def activate(call: Call, deposit: str) -> None:
     with call.service() as service:
         record = service.activate(call.actor(service, "activated"), deposit)
         status, checked = service.status(), service.list_checked()
-        signed = signed_words(service, checked) if checked else "by nobody"
+        signed = signed_words(service, checked).replace(", record", "\n  record", 1) if checked else "by nobody"
     call.show(
         {"state": status["state"], "list_checked": signed_json(checked), "record": record_json(record)},
         f"The study is active.  [record {record.seq}]\n"

@@ -127,15 +127,14 @@ def _design(
             check_is_sealed(given, sealed)
         return sealed, True
     if given is None or required:
-        opening = (
-            "" if facts.state == "opened" else " A holder of a share of the seed takes it from there: --as PERSON."
+        said = "whether this is the sealed design only a share of the seed can tell"
+        holder = (
+            "A holder of a share of the seed takes it from there: --as PERSON. Once the list is opened, anybody can."
         )
         raise InputError(
             "design",
-            "whether a design is the sealed one is not known without a share of the seed"
-            if given
-            else "a design is needed for this text",
-            f"{'' if required else 'Give --design DESIGN.toml.'}{opening}".strip(),
+            said if given else "a design is needed for this text",
+            holder if required else f"Give --design DESIGN.toml. {holder}",
         )
     return given, False
 
