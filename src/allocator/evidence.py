@@ -13,8 +13,8 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from allocator.home import StudyPlace, is_file, studies_in
 from allocator.keys import LOCK_SECONDS, KeyFolder, wait_in_line
 from allocator.log import Detail
 from allocator.sqlite_store import schema_text
+from allocator.stores import address_of, first_record, need_postgres
 from allocator.study import MAX_FILE, Study, toml_tables
 from allocator.text import shown
-from allocator.verdict import Evidence, Finding, Row
+from allocator.verdict import Evidence, Finding, LogRead, Row
 
 _SCAN = """SELECT rowid, seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
 FROM record NOT INDEXED WHERE {which} ORDER BY rowid"""
@@ -57,8 +58,9 @@ def place_of(path: Path, study: str | None) -> StudyPlace:
             f"Choose one with --study: {', '.join(found) or 'none there'}.",
         )
     folder = path if path.is_dir() else path.parent
-    if folder.parent.name == "schedules" and (folder / "log.sqlite3").exists():
-        return StudyPlace(home=folder.parent.parent, study=folder.name)
+    place = StudyPlace(home=folder.parent.parent, study=folder.name)
+    if folder.parent.name == "schedules" and place.has_log:
+        return place
     raise InputError(
         "no-study",
         f"{shown(str(path))} is neither a home nor a study's folder with its log",
@@ -75,7 +77,8 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
         given_heads: hashes of records known from elsewhere.
         given: `given_checkpoints`, `given_receipts`, `given_trails` of `Evidence`.
     """
-    with tempfile.TemporaryDirectory(prefix="allocator-verify-") as folder:
+    address = address_of(place)
+    with ExitStack() as stack:
         with _no_writer(place):
             findings = _file_findings(place)
             study, study_findings = _read_study(place)
@@ -83,27 +86,52 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
             registry = _contents(findings, place.registry_file)
             seeds = _contents(findings, place.seed_file, place.next_seed_file)
             head, head_findings = _read_head(place)
-            copy, copy_findings = _copy_log(place.log_file, Path(folder))
-        connection, chain, database_findings = _open_copy(copy) if copy else (None, None, copy_findings)
-        findings += [*study_findings, *head_findings, *database_findings]
-        try:
-            yield Evidence(
-                study=study,
-                rows=_rows(connection) if connection is not None else iter(()),
-                sealed_files=sealed_files,
-                registry=registry[0] if registry else None,
-                local_head=head,
-                given_heads=given_heads,
-                seeds=seeds,
-                **given,
-                readable=connection is not None,
-                row_count=_row_count(connection),
-                chain=chain,
-                findings=tuple(findings),
-            )
-        finally:
-            if connection is not None:
-                connection.close()
+            # what is read later is of this moment: a copy of the file, or a snapshot of the database
+            moment = _snapshot(stack, address) if address else _copy_log(place.log_file, _folder(stack))
+        log = stack.enter_context(_log_in_copy(*moment)) if isinstance(moment, tuple) else moment(place)
+        yield Evidence(
+            study=study,
+            rows=log.rows,
+            sealed_files=sealed_files,
+            registry=registry[0] if registry else None,
+            local_head=head,
+            given_heads=given_heads,
+            seeds=seeds,
+            **given,
+            readable=log.readable,
+            row_count=log.row_count,
+            chain=log.chain,
+            findings=(*findings, *study_findings, *head_findings, *log.findings),
+        )
+
+
+def _folder(stack: ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="allocator-verify-")))
+
+
+def _snapshot(stack: ExitStack, address: str) -> Callable[[StudyPlace], LogRead]:
+    """A snapshot of the database, and what reads a study's log from it."""
+    need_postgres()
+    from allocator.postgres_evidence import read_log, snapshot
+
+    connection = stack.enter_context(snapshot(address))
+    return lambda place: read_log(connection, address, place.study, first_record(place))
+
+
+@contextmanager
+def _log_in_copy(copy: Path | None, copy_findings: list[Finding]) -> Iterator[LogRead]:
+    connection, chain, findings = _open_copy(copy) if copy else (None, None, copy_findings)
+    try:
+        yield LogRead(
+            rows=_rows(connection) if connection is not None else iter(()),
+            row_count=_row_count(connection),
+            chain=chain,
+            readable=connection is not None,
+            findings=tuple(findings),
+        )
+    finally:
+        if connection is not None:
+            connection.close()
 
 
 @contextmanager
@@ -167,13 +195,21 @@ def _contents(findings: list[Finding], *paths: Path) -> tuple[bytes, ...]:
 def _file_findings(place: StudyPlace) -> list[Finding]:
     findings = []
     folders = (place.home, place.schedules.parent, place.keys.parent, place.schedules, place.keys)
-    files = [place.log_file, place.study_file, place.sealed_file, place.registry_file, place.seed_file]
+    files = [
+        place.log_file,
+        place.postgres_file,
+        place.study_file,
+        place.sealed_file,
+        place.registry_file,
+        place.seed_file,
+    ]
     files.append(place.keys / "head")
     beside = [place.log_file.with_name(place.log_file.name + suffix) for suffix in ("-journal", "-wal", "-shm")]
     for path in (*folders, *files, beside[0]):
         if _is_link(path):
             findings.append(_finding("01 files", f"{shown(path.name)} is a symbolic link"))
-    for path in (place.log_file, place.study_file):
+    in_postgres = os.path.lexists(place.postgres_file)  # `first_record` reads that file, or says what is wrong with it
+    for path in (place.study_file,) if in_postgres else (place.log_file, place.study_file):
         if not is_file(path) and not _is_link(path):
             findings.append(_finding("01 files", f"{path.name} is not there"))
     for path in beside[1:]:

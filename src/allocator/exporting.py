@@ -34,6 +34,7 @@ from allocator.log import Record
 from allocator.merkle import Tree
 from allocator.publishing import PublishingService
 from allocator.receipt import file_name
+from allocator.stores import need_file
 from allocator.text import shown
 from allocator.trail import csv_lines, json_lines, trail_row
 from allocator.writer import Actor
@@ -109,6 +110,7 @@ def export_study(service: PublishingService, actor: Actor, target: Path, scope: 
 
 def check_target(place: StudyPlace, target: Path) -> None:
     """InputError unless the folder can be made: not there yet, outside the home's own folders."""
+    need_file(place, "export")
     if target.exists() or target.is_symlink():
         raise InputError("file-exists", f"{shown(str(target))} is there already", "Give the name of a new folder.")
     if not target.parent.is_dir():

@@ -68,6 +68,16 @@ class StudyPlace:
         """The log."""
         return self.schedules / "log.sqlite3"
 
+    @property
+    def postgres_file(self) -> Path:
+        """There instead of the log when that lies in PostgreSQL (`allocator.stores`)."""
+        return self.schedules / "log.postgresql"
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the study was opened: its log is here, or is said to be in PostgreSQL."""
+        return self.log_file.exists() or self.postgres_file.exists()
+
     def check(self) -> None:
         """Refuse a place that leads elsewhere: whoever owns a symbolic link decides what we read.
 
@@ -76,7 +86,7 @@ class StudyPlace:
         """
         for path in (self.home, self.home / "schedules", self.home / "keys", self.schedules, self.keys):
             refuse_symlink(path)
-        for path in (self.study_file, self.sealed_file, self.log_file):
+        for path in (self.study_file, self.sealed_file, self.log_file, self.postgres_file):
             refuse_symlink(path)
 
 
@@ -142,13 +152,13 @@ def study_place(home: Path, study: str | None) -> StudyPlace:
         raise InputError("no-study", f"{shown(study)} is no study id", "A study id has no slashes or spaces.")
     place = StudyPlace(home=home, study=study)
     place.check()
-    if not place.log_file.exists() and (place.keys / "head").exists():
+    if not place.has_log and (place.keys / "head").exists():
         raise EvidenceError(
             "log-missing",
             f"study {study} had a log here, and it is gone",
             "Stop. The sponsor puts it back: allocator restore FILE --reason TEXT. Do not open the study again.",
         )
-    if not place.log_file.exists():
+    if not place.has_log:
         raise InputError(
             "not-opened",
             f"study {study} is not opened in {shown(str(home))}: it has no log",

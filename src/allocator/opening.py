@@ -16,14 +16,15 @@ from typing import Any
 from allocator.case import Case
 from allocator.errors import InputError, Refused, StorageError
 from allocator.history import History
-from allocator.home import StudyPlace, inside_git, refuse_symlink, sync_folder, write_durably
+from allocator.home import StudyPlace, inside_git, refuse_symlink, write_durably
 from allocator.keys import STANDARD, KeyFolder, KeyStretching, PrivateKeys
 from allocator.log import GENESIS, Record
 from allocator.person import Role
 from allocator.record_form import MODES
 from allocator.rules import check_record
 from allocator.session import check_passphrase, system_clock
-from allocator.sqlite_store import SqliteStore, create_log
+from allocator.store import Store
+from allocator.stores import check_unopened, make_log
 from allocator.study import Study
 from allocator.text import is_identifier, shown, text_fault
 from allocator.writer import EARLIEST, Actor, Draft, make_record
@@ -89,15 +90,11 @@ def open_study(
     record, details = make_record(
         draft, 0, GENESIS, now, opening.mode, Actor(person=opening.person, keys=own), Role.SPONSOR, entropy
     )
-    unfinished = place.log_file.with_name(place.log_file.name + ".new")
-    unfinished.unlink(missing_ok=True)
-    create_log(unfinished)
-    with SqliteStore(unfinished) as store:
+
+    def check(store: Store) -> None:
         check_record(Case(study=opening.study, history=History(store), sealed=None, record=record, details=details))
-        with store.transaction():
-            store.append(record, details)
-    unfinished.rename(place.log_file)
-    sync_folder(place.schedules)
+
+    make_log(place, record, details, check)
     keys.write_head(record.seq, record.hash)
     return record
 
@@ -150,8 +147,7 @@ def _make_folders(place: StudyPlace) -> None:
 
 
 def _check_unopened(place: StudyPlace, opening: Opening) -> None:
-    if place.log_file.exists() or place.log_file.is_symlink():
-        raise InputError("opened-already", f"{opening.study.id} is opened already in this home", "Nothing was changed.")
+    check_unopened(place)
     others = [f.name for f in place.keys.iterdir() if f.name not in (f"{opening.person}.json", "log.key", "lock")]
     if others:
         raise InputError(

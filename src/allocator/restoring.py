@@ -22,6 +22,7 @@ from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.service import AllocationService
 from allocator.session import system_clock
+from allocator.stores import need_file
 from allocator.text import shown
 from allocator.verdict import Verdict
 from allocator.verify import verify
@@ -70,6 +71,7 @@ def restore(
         EvidenceError: the backup does not verify.
         StorageError: the disk refused; what stood in the home still stands there.
     """
+    need_file(None, "restore")
     for path in (home, home / "schedules", home / "keys"):
         refuse_symlink(path)
     home.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,7 @@ def restore(
         staged_home = Path(folder)
         manifest = unpack(file, staged_home)
         place = StudyPlace(home=home, study=manifest.study)
+        need_file(place, "restore")
         staged = StudyPlace(home=staged_home, study=manifest.study)
         _check_needed(place, staged)
         place.keys.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -33,6 +33,7 @@ from allocator.permuted_block import draw_stratum
 from allocator.restoring import read_digest, restore
 from allocator.service import Allocation, AllocationService
 from allocator.session import system_clock
+from allocator.stores import need_file
 from allocator.study import Study
 from allocator.toml_files import read_design, read_study
 from allocator.verify import verify
@@ -82,6 +83,7 @@ class Drill:
 
     def run(self) -> list[Check]:
         """Every check in order; after one that failed, the ones that stand on it fail too and say so."""
+        need_file(None, "self-test")
         results = []
         for requirements, method in CHECKS:
             try:

@@ -23,7 +23,8 @@ from allocator.home import StudyPlace, inside_git, is_file, is_passing, sync_fol
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.person import Person, Role
-from allocator.sqlite_store import SqliteStore
+from allocator.store import OpenStore
+from allocator.stores import open_log
 from allocator.study import MAX_FILE, Study, toml_tables
 from allocator.text import is_identifier, shown, text_fault
 from allocator.writer import Actor, Draft, RecordWriter
@@ -47,7 +48,7 @@ class StudySession:
         self,
         place: StudyPlace,
         study: Study,
-        store: SqliteStore,
+        store: OpenStore,
         keys: KeyFolder,
         *,
         clock: Callable[[], datetime] = system_clock,
@@ -72,7 +73,7 @@ class StudySession:
             EvidenceError: the study file is not the one whose fingerprint is in record 0; the log is damaged.
             StorageError: the files cannot be read.
         """
-        store = SqliteStore(place.log_file)
+        store = open_log(place)
         try:
             study = read_study_copy(place)
             opening = store.record(0)

@@ -13,14 +13,13 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from allocator.canonical import CanonicalError, parse_strict
 from allocator.errors import AllocatorError, EvidenceError, StorageError
-from allocator.log import GENESIS, MAX_BODY, Detail, Record
-from allocator.store import Stored
+from allocator.log import GENESIS, Detail, Record
+from allocator.store import Stored, stored_record
 
 BUSY_SECONDS = 10.0
 SCHEMA_VERSION = 2  # user_version in schema.sql
@@ -104,7 +103,7 @@ class RecordQueries(ABC):
 
     def _made(self, row: tuple[Any, ...]) -> Record:
         """The record of a row of `_COLUMNS`."""
-        return _record(*row)
+        return stored_record(*row)
 
     @abstractmethod
     def _translated(self) -> AbstractContextManager[None]:
@@ -242,22 +241,6 @@ def _newest_clause(kinds: int, of: str) -> str:
     where = {"kind": "", "participant": " AND participant = ?", "position": " AND stratum = ? AND position = ?"}[of]
     look_up = f"SELECT (SELECT seq FROM record WHERE kind = ?{where} ORDER BY seq DESC LIMIT 1) AS found"
     return f"WHERE seq = (SELECT max(found) FROM ({' UNION ALL '.join([look_up] * kinds)}))"
-
-
-@lru_cache(maxsize=256)  # a record never changes, and each act asks for the same few
-def _record(prev: bytes, body: bytes, *columns: str | int | None) -> Record:
-    """A stored row as a record; EvidenceError when the guard columns, by which it was found, are not the body's."""
-    try:
-        record = Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
-        if record.columns == columns:
-            return record
-        raise CanonicalError("the columns beside a body are not the body's")
-    except (CanonicalError, KeyError) as error:
-        raise EvidenceError(
-            "log-damaged",
-            f"a record of the log cannot be read: {error}",
-            "Run `allocator verify`; nothing was written.",
-        ) from error
 
 
 def _refuse_foreign_files(path: Path) -> None:

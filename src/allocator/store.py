@@ -22,9 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from allocator.log import Detail, Record
+from allocator.canonical import CanonicalError, parse_strict
+from allocator.errors import EvidenceError
+from allocator.log import MAX_BODY, Detail, Record
 
 
 class Stored(NamedTuple):
@@ -78,3 +81,26 @@ class Store(Protocol):
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record by name; empty when it has none."""
+
+
+class OpenStore(Store, Protocol):
+    """A store that holds something open: a file, a connection."""
+
+    def close(self) -> None:
+        """Let go of it; closing it twice does nothing."""
+
+
+@lru_cache(maxsize=256)  # a record never changes, and each act asks for the same few
+def stored_record(prev: bytes, body: bytes, *columns: str | int | None) -> Record:
+    """A stored row as a record; EvidenceError when the guard columns, by which it was found, are not the body's."""
+    try:
+        record = Record(prev=prev, body=body, fields=parse_strict(body, limit=MAX_BODY))
+        if record.columns == columns:
+            return record
+        raise CanonicalError("the columns beside a body are not the body's")
+    except (CanonicalError, KeyError) as error:
+        raise EvidenceError(
+            "log-damaged",
+            f"a record of the log cannot be read: {error}",
+            "Run `allocator verify`; nothing was written.",
+        ) from error

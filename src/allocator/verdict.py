@@ -68,6 +68,17 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogRead:
+    """What was read of a log, wherever it lies: see the attributes of the same names of `Evidence`."""
+
+    rows: Iterable[Row]
+    row_count: int
+    chain: Chain | None
+    readable: bool = True
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """All that a verification looks at.
 

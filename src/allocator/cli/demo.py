@@ -33,7 +33,7 @@ PEOPLE = (
 )
 WIDTH = 92
 COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
-VARIABLES = ("ALLOCATOR_HOME", "ALLOCATOR_STUDY", "ALLOCATOR_PERSON", "ALLOCATOR_PASSPHRASE")
+VARIABLES = tuple(f"ALLOCATOR_{name}" for name in ("HOME", "STUDY", "PERSON", "PASSPHRASE", "STORE"))
 READINGS = {
     "K01": "The protocol randomizes; the registry entry is to be corrected.",
     "K02": "Open label, no placebo: the comparator is ganciclovir alone.",
