@@ -49,7 +49,7 @@ $(VENV)/attacks/.ready: $(READY) attacks/requirements.txt
 		--target $(VENV)/attacks -r attacks/requirements.txt
 	@touch $@
 
-# Small faults in the modules that draw, one at a time: does a test find each? Half an hour. Writes docs/mutants.md.
+# Small faults in the modules that draw, one at a time: does a test find each? Twenty minutes. Writes docs/mutants.md.
 mutants: $(READY) $(VENV)/mutants/.ready
 	$(BIN)/python mutants/run.py --write docs/mutants.md
 
