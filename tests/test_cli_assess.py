@@ -195,7 +195,7 @@ def test_a_wrong_call_is_answered_in_words(
         ("permuted-block", {"block_sizes": (2,)}, "can never reach p < 0.05"),
         ("permuted-block", {"block_sizes": (2,)}, "50.0% of all assignments, 5.0 of 10, are certain"),
         ("permuted-block", {"block_sizes": (10,)}, "Always ends as balanced as 10 participants can be"),
-        ("complete", {}, "guesses no better than who sees none"),
+        ("complete", {}, "guesses no better than one who sees none"),
         ("complete", {}, "nothing limits the imbalance"),
         ("complete", {}, "No assignment is certain in advance"),
         ("big-stick", {"limit": 3}, "on the way never above 3"),

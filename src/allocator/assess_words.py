@@ -64,14 +64,14 @@ def _on_guessing(assessed: Assessment) -> Iterator[tuple[str, str]]:
     excess = assessed.excess_guesses
     if excess < NOTICEABLE:
         how = "no better" if excess < 1e-9 else f"hardly better (by {100 * excess:.1f} percentage points)"
-        yield "good", f"Who sees every past assignment guesses {how} than who sees none."
+        yield "good", f"One who sees every past assignment guesses {how} than one who sees none."
     else:
         mark = "bad" if excess >= 0.1 else "note"
         yield (
             mark,
             (
-                f"Who sees every past assignment guesses {_percent(assessed.correct_guesses)} of the next ones, "
-                f"{100 * excess:.1f} percentage points more than who sees none."
+                f"One who sees every past assignment guesses {_percent(assessed.correct_guesses)} of the next ones, "
+                f"{100 * excess:.1f} percentage points more than one who sees none."
             ),
         )
     if assessed.certain >= NOTICEABLE:
@@ -80,7 +80,7 @@ def _on_guessing(assessed: Assessment) -> Iterator[tuple[str, str]]:
             mark,
             (
                 f"{_percent(assessed.certain)} of all assignments, {assessed.certain * assessed.n:.1f} of "
-                f"{assessed.n}, are certain in advance to who knows the design and the past."
+                f"{assessed.n}, are certain in advance to one who knows the design and the past."
             ),
         )
     else:

@@ -180,7 +180,7 @@ def _rows(reports: Sequence[DesignReport]) -> list[Row]:
     shown = imbalances if len(imbalances) <= 6 else []
     eta, trend = reports[0].bias.eta, reports[0].bias.trend
     rows: list[Row] = [
-        ("guessed, by who sees the past", lambda r: _either(r, "correct_guesses", "guesses", _percent)),
+        ("guessed by one who sees the past", lambda r: _either(r, "correct_guesses", "guesses", _percent)),
         ("  above the blind guess", lambda r: f"+{_percent(r.exact.excess_guesses)}" if r.exact else ""),
         ("certain in advance", lambda r: _percent(r.exact.certain) if r.exact else ""),
         ("final imbalance, expected", lambda r: _either(r, "expected_final_imbalance", "final_imbalance", _plain)),
