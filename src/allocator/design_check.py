@@ -89,8 +89,8 @@ def _k22(_: Study, design: RandomizationDesign) -> Finding | None:
         return None
     size = design.ratio_sum
     message = (
-        f"Every block has the smallest possible size, {size}: the last assignment of each, at least one in {size} of all, is "
-        "certain in advance to whoever sees the others. Declare larger sizes, more than one."
+        f"Every block has the smallest possible size, {size}: the last assignment of each, at least one in {size} of "
+        "all, is certain in advance to whoever sees the others. Declare larger sizes, more than one."
     )
     return Finding(id="K22", level="warn", message=message, quotes=())
 
