@@ -85,7 +85,8 @@ def calls_of(site: Site, act: str) -> list[Call]:
 
 def _short(file: str) -> str:
     """The file's place without the study: log, journal, head, lock, …"""
-    return re.sub(r"(schedules|keys)/[^/]+/?", r"\1/", file) or "home"
+    short = re.sub(r"(schedules|keys)/[^/]+/?", r"\1/", file) or "home"
+    return re.sub(r"(/\.[^/]+)\.\d+$", r"\1.PROCESS", short)  # a name with the number of its process
 
 
 def faults_of(call: Call) -> Iterator[str]:
