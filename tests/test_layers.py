@@ -19,6 +19,7 @@ PURE = [
     "finding",
     "criterion",
     "study",
+    "plot_style",
     "keystream",
     "method",
     "permuted_block",

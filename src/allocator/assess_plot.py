@@ -15,30 +15,17 @@ from typing import TYPE_CHECKING
 
 from allocator.errors import InputError
 from allocator.name_places import Place, place_names
+from allocator.plot_style import INK, QUIET, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FORMATS = ("svg", "png", "pdf")
-STRONG, INK, QUIET, LINE = "#0072B2", "#222222", "#767676", "#B8B8B8"
+STRONG, LINE = "#0072B2", "#B8B8B8"
 WIDTH, HEIGHT = 7.2, 4.6  # inches
 NAME_WIDTH, NAME_LINES = 28, 3  # characters of a line of a name, and lines; longer names are cut
-_STYLE = {
-    "svg.hashsalt": "allocator",
-    "font.size": 9.0,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,
-}
+_STYLE = {**STYLE, "text.parse_math": False}
 _METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from allocator.balance import Enrolled, running_counts
 from allocator.errors import InputError
+from allocator.plot_style import INK, QUIET, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,26 +24,12 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _ON = {"#E69F00": "#222222", "#56B4E9": "#222222"}  # what is read on the light ones
-INK, QUIET, BAND = "#222222", "#767676", "#EDEDED"
+BAND = "#EDEDED"
 WIDTH = 7.2  # inches
 LEAST_SPAN = timedelta(days=10)  # of the axis of time: allocations are told apart by days
 LEAST_ENTRIES = 10  # of the axis of a running difference
 MOST_DOTS = 61  # entries drawn as dots, too
 MOST_PANELS = 12  # strata drawn; the tables have them all
-_STYLE = {
-    "svg.hashsalt": "allocator",
-    "font.size": 9.0,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.color": QUIET,
-    "ytick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "text.color": INK,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +253,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Callable[[], 
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)  # type: ignore[arg-type]
+        matplotlib.rcParams.update(STYLE)  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height), layout="constrained")
 
         def done() -> bytes:

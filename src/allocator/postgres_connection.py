@@ -52,7 +52,7 @@ class Bounded(psycopg.Connection[tuple[Any, ...]]):
 
 
 def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, str]:
-    """Connect and set the session up; returns the connection and when its server was started.
+    """Connect and set the limits; returns the connection and when its server was started.
 
     Raises:
         InputError: no address that libpq understands; no schema there.
@@ -91,7 +91,7 @@ def _no_address() -> InputError:
 
 
 def _set_up(connection: Bounded, busy_seconds: float) -> str:
-    """Limits of this session; StorageError unless what is committed here is durable and whole."""
+    """Limits of this connection; StorageError unless what is committed here is durable and whole."""
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()
