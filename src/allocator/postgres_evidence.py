@@ -80,7 +80,7 @@ def read_log(connection: Bounded, address: str, study: str, first: bytes) -> Log
         first: hash of record 0, as the home states it.
     """
     findings = catalog_findings(connection)
-    links = ((seq, prev, body.encode()) for seq, prev, body in _scan(connection, "seq, prev, body", "record", study))
+    links = ((seq, prev, body.encode()) for seq, prev, body in scan(connection, "seq, prev, body", "record", study))
     chain = follow_links(links)
     count = connection.execute(b"SELECT count(*) FROM allocator.record WHERE study = %s", (study,)).fetchone()
     findings += _row_findings(connection, study, chain, first)
@@ -132,7 +132,7 @@ def _row_findings(connection: Bounded, study: str, chain: Chain, first: bytes) -
     return findings
 
 
-def _scan(connection: Bounded, columns: str, table: str, study: str) -> Iterator[tuple[Any, ...]]:
+def scan(connection: Bounded, columns: str, table: str, study: str) -> Iterator[tuple[Any, ...]]:
     """Rows in order, page by page from a cursor of the server."""
     with connection.cursor(name=f"{table}_{columns.partition(',')[0]}_{len(columns)}") as cursor:
         cursor.itersize = PAGE
@@ -144,10 +144,10 @@ def _rows(connection: Bounded, address: str, study: str) -> Iterator[Row]:
     """Rows with their details, by one pass over each table; where reading ends early, the last row says so."""
     place = -1
     try:
-        details = _scan(connection, "seq, field, salt, value", "detail", study)
+        details = scan(connection, "seq, field, salt, value", "detail", study)
         following = next(details, None)
         columns = "seq, prev, body, kind, participant, stratum, position"
-        for seq, prev, body, *guards in _scan(connection, columns, "record", study):
+        for seq, prev, body, *guards in scan(connection, columns, "record", study):
             own: dict[str, Detail] = {}
             while following is not None and following[0] <= seq:
                 if following[0] == seq:
