@@ -22,6 +22,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from allocator.errors import AllocatorError, StorageError
+from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record
 from allocator.postgres_connection import AGAIN_STATES, COMMIT_SECONDS, as_ours, connect, said_by, translated, unknown
 from allocator.store import Stored, stored_record
@@ -56,8 +57,10 @@ def create_log(url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> N
 class PostgresStore:
     """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context."""
 
-    def __init__(self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._url, self._study, self._busy_seconds = url, study, busy_seconds
+    def __init__(
+        self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS, known: KnownServers | None = None
+    ) -> None:
+        self._url, self._study, self._busy_seconds, self._known = url, study, busy_seconds, known
         self._answers: dict[tuple[str, _Values], Record | None] | None = None  # inside a transaction only
         self._appended: tuple[int, bytes] | None = None  # seq and hash of the newest record of the transaction
         self._warnings: list[str] = []
@@ -70,8 +73,14 @@ class PostgresStore:
             raise
 
     def _connect(self) -> None:
-        self._connection, self._started = connect(self._url, busy_seconds=self._busy_seconds)
+        self._connection, self._server = connect(self._url, busy_seconds=self._busy_seconds)
         self._connection.add_notice_handler(self._noticed)
+        if self._known:
+            try:
+                self._known.check(self._server)
+            except BaseException:
+                self.close()
+                raise
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized not in ("NOTICE", "INFO", "LOG", "DEBUG"):
@@ -124,6 +133,8 @@ class PostgresStore:
                 raise
 
     def _commit(self) -> None:
+        if self._known and self._appended:
+            self._known.remember(self._server)
         self._warnings.clear()
         self._connection.answer_seconds, usual = COMMIT_SECONDS, self._connection.answer_seconds
         try:
@@ -142,7 +153,7 @@ class PostgresStore:
         if self._appended is None or not (self._is_lost() or error.sqlstate == "40003"):
             return known
         seq, digest = self._appended
-        said, before = said_by(self._url, error), self._started
+        said, before = said_by(self._url, error), self._server
         self._connection.close()
         self._answers = {}  # nothing remembered, and no other connection than the one that has the turn
         try:
@@ -152,7 +163,7 @@ class PostgresStore:
             return unknown(f"the connection to the database was lost ({said})")
         if record is not None and record.hash == digest:
             return unknown(f"the connection was lost while it was made durable ({said})")
-        if self._started != before:
+        if self._server != before:
             return unknown("another server answers now, or the same one after a restart")
         return known
 
