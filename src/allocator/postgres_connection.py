@@ -64,6 +64,7 @@ class Bounded(psycopg.Connection[tuple[Any, ...]]):
     """Waits for each answer a bounded time; statement_timeout does not bound the wait for a standby."""
 
     answer_seconds = ANSWER_SECONDS
+    server: Server
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, but for the bound."""
@@ -86,7 +87,18 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Se
     except BaseException:
         connection.close()
         raise
+    connection.server = server
     return connection, server
+
+
+def refuse_standby(server: Server) -> None:
+    """StorageError for a standby: it may lag behind, and what it has not heard of is not to be told as not done."""
+    if server.timeline is None:
+        raise StorageError(
+            "standby",
+            f"the database server {server.where} is a standby: it cannot be written, and may lag behind",
+            "Nothing was written. Put target_session_attrs=read-write into ALLOCATOR_STORE, or promote it.",
+        )
 
 
 def parsed(url: str) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from typing import Any
 import psycopg
 
 from allocator.chain import Chain, follow_links
+from allocator.errors import EvidenceError, StorageError
+from allocator.home import StudyPlace
+from allocator.known_servers import KnownServers
 from allocator.log import Detail
 from allocator.postgres_connection import Bounded, connect, said_by, translated
 from allocator.text import shown
@@ -63,23 +66,27 @@ def snapshot(address: str) -> Iterator[Bounded]:
     Raises:
         InputError, StorageError: the database cannot be read.
     """
-    connection, _ = connect(address, busy_seconds=BUSY_SECONDS, target_session_attrs="any")
+    try:
+        connection, _ = connect(address, busy_seconds=BUSY_SECONDS)
+    except StorageError:  # of several, the one that can be written is the one to read
+        connection, _ = connect(address, busy_seconds=BUSY_SECONDS, target_session_attrs="any")
     with closing(connection), translated(address):
         connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         connection.execute(b"SELECT version FROM allocator.version")  # the first query is what fixes the moment
         yield connection
 
 
-def read_log(connection: Bounded, address: str, study: str, first: bytes) -> LogRead:
+def read_log(connection: Bounded, address: str, place: StudyPlace, first: bytes) -> LogRead:
     """The log of a study in a snapshot; its rows are read later.
 
     Args:
         connection: of `snapshot`.
         address: of the database.
-        study: its id.
+        place: of the study.
         first: hash of record 0, as the home states it.
     """
-    findings = catalog_findings(connection)
+    study = place.study
+    findings = [*_server_findings(connection, place), *catalog_findings(connection)]
     links = ((seq, prev, body.encode()) for seq, prev, body in scan(connection, "seq, prev, body", "record", study))
     chain = follow_links(links)
     count = connection.execute(b"SELECT count(*) FROM allocator.record WHERE study = %s", (study,)).fetchone()
@@ -90,6 +97,18 @@ def read_log(connection: Bounded, address: str, study: str, first: bytes) -> Log
         chain=chain,
         findings=tuple(findings),
     )
+
+
+def _server_findings(connection: Bounded, place: StudyPlace) -> list[Finding]:
+    """Check 21, of the server: it is no old primary. A reader who may not look into keys/ knows of none."""
+    try:
+        KnownServers(place.keys).check(connection.server)
+    except EvidenceError as error:
+        return [Finding.of("21 local head", error)]
+    except StorageError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            return [Finding(check="21 local head", message=error.message)]
+    return []
 
 
 def expected_catalog() -> list[str]:

@@ -24,7 +24,16 @@ from psycopg.pq import TransactionStatus
 from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record
-from allocator.postgres_connection import AGAIN_STATES, COMMIT_SECONDS, as_ours, connect, said_by, translated, unknown
+from allocator.postgres_connection import (
+    AGAIN_STATES,
+    COMMIT_SECONDS,
+    as_ours,
+    connect,
+    refuse_standby,
+    said_by,
+    translated,
+    unknown,
+)
 from allocator.store import Stored, stored_record
 
 BUSY_SECONDS = 10.0
@@ -75,12 +84,13 @@ class PostgresStore:
     def _connect(self) -> None:
         self._connection, self._server = connect(self._url, busy_seconds=self._busy_seconds)
         self._connection.add_notice_handler(self._noticed)
-        if self._known:
-            try:
+        try:
+            refuse_standby(self._server)
+            if self._known:
                 self._known.check(self._server)
-            except BaseException:
-                self.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized not in ("NOTICE", "INFO", "LOG", "DEBUG"):
