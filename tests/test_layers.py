@@ -95,8 +95,8 @@ PURE = [
     "verify",
 ]
 HELD_TOGETHER = [
-    *("home", "sqlite_store", "scratch_store", "postgres_connection", "known_servers", "postgres_store"),
-    *("stores", "keys"),
+    *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
+    *("postgres_store", "stores", "keys"),
     *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),

@@ -20,6 +20,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
+from allocator.postgres_address import next_step, refuse_open, secured
 
 SCHEMA_VERSION = 1  # allocator.version in postgres.sql
 ANSWER_SECONDS = 40.0  # the client's own limit: a server that says nothing is as good as gone
@@ -75,14 +76,15 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Se
     """Connect and set the limits; returns the connection and its server.
 
     Raises:
-        InputError: no address that libpq understands; no schema there.
+        InputError: no address that libpq understands, or one that lets anybody answer; no schema there.
         StorageError: no connection, or a server that does not make commits durable.
     """
-    parameters = {**parsed(url), **given, "client_encoding": "UTF8", "application_name": "allocator"}
+    parameters = {**secured(parsed(url)), **given, "client_encoding": "UTF8", "application_name": "allocator"}
     with translated(url):
         connection = Bounded.connect(make_conninfo("", **parameters), autocommit=True)
     try:
         with translated(url):
+            refuse_open(connection.info.get_parameters())
             server = _set_up(connection, busy_seconds)
     except BaseException:
         connection.close()
@@ -182,7 +184,7 @@ def as_ours(url: str, error: psycopg.Error) -> AllocatorError:
         return StorageError("read-only", "the database can only be read", "Nothing was written. Is it a standby?")
     if state.startswith("42"):
         return EvidenceError("log-schema", f"the database is not as made: {said}", "Run `allocator verify`.")
-    return StorageError("unavailable", f"the database: {said}", "Nothing was written. Ask again, or tell the sponsor.")
+    return StorageError("unavailable", f"the database: {said}", next_step(said))
 
 
 _CHECK = "Nothing was written. Run `allocator verify`."
