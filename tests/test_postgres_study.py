@@ -129,7 +129,7 @@ def test_an_auditor_of_the_database_verifies(
     assert verdict(capsys, trial.home) == ("intact-local", set())
 
 
-@pytest.mark.parametrize("command", ["restore {out}/none.tar --reason lost", "self-test"])
+@pytest.mark.parametrize("command", ["self-test"])
 def test_what_needs_the_file_refuses_and_records_nothing(
     trial: Trial, elsewhere: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

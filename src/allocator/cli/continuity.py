@@ -17,6 +17,7 @@ from allocator.text import shown
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from allocator.restoring import Restored
     from allocator.study import Study
 
 
@@ -85,7 +86,7 @@ def restore(call: Call, file: Path, reason: str) -> None:
     }[done.missing]
     lines = [
         f"{done.manifest.study} is put back from {shown(str(file))}.  [record {done.record.seq}]",
-        *(["  The log of this home was the newer one and holds: it was kept."] if done.kept_log else []),
+        *_where_the_log_is(done),
         *([f"  What stood there is in {shown(str(done.aside))}."] if done.aside else []),
         missing,
     ]
@@ -100,12 +101,22 @@ def restore(call: Call, file: Path, reason: str) -> None:
             "missing": done.missing,
             "lost": done.record.fields["lost"],
             "kept_log": done.kept_log,
+            "log": "postgresql" if done.in_postgres else "file",
             "aside": str(done.aside) if done.aside else None,
             "state": done.record.fields["state"],
             "record": record_json(done.record),
         },
         "\n".join(lines),
     )
+
+
+def _where_the_log_is(done: Restored) -> list[str]:
+    if done.in_postgres:
+        return ["  The log in the database was the newer one and holds: it was kept, and stays there."]
+    lines = ["  The log of this home was the newer one and holds: it was kept."] if done.kept_log else []
+    if done.was_in_postgres:
+        lines.append("  The log is a file in this home now: unset ALLOCATOR_STORE for this study.")
+    return lines
 
 
 @click.command()
