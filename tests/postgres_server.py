@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,21 @@ class Server:
         return Server(host=self.host, port=self.port, **others)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnServer:
+    """A server that this process started.
+
+    Attributes:
+        admin: address of a superuser.
+        binaries: its programs, psql among them.
+        folder: its socket, its `log`, and its `data`.
+    """
+
+    admin: str
+    binaries: Path
+    folder: Path
+
+
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[Server | None]:
     """A server, or None where there is no way to one; `settings` beside or instead of SETTINGS, where it is ours."""
@@ -97,12 +112,24 @@ def postgres_server(**settings: str) -> Iterator[Server | None]:
         with _server(given).database() as own:  # other processes may use the server, too
             yield own
         return
+    with own_server(**settings) as made:
+        yield _prepared(made.admin) if made else None
+
+
+@contextmanager
+def own_server(files: Mapping[str, str] | None = None, **settings: str) -> Iterator[OwnServer | None]:
+    """A server started here, whatever the environment says, without the schema; None where there are no binaries.
+
+    Args:
+        files: content of files in its data directory by name, such as pg_hba.conf.
+        settings: beside or instead of SETTINGS.
+    """
     folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
     try:
         folder.chmod(0o755)
         for binaries in _binaries(folder):
-            with _started(binaries, folder / "run", {**SETTINGS, **settings}) as admin:
-                yield _prepared(admin)
+            with _started(binaries, folder / "run", {**SETTINGS, **settings}, files or {}) as admin:
+                yield OwnServer(admin=admin, binaries=binaries, folder=folder / "run")
             return
         yield None
     finally:
@@ -137,7 +164,7 @@ def _as_nobody() -> dict[str, object]:
 
 
 @contextmanager
-def _started(binaries: Path, folder: Path, settings: dict[str, str]) -> Iterator[str]:
+def _started(binaries: Path, folder: Path, settings: Mapping[str, str], files: Mapping[str, str]) -> Iterator[str]:
     server = None
     folder.mkdir()
     try:
@@ -145,6 +172,8 @@ def _started(binaries: Path, folder: Path, settings: dict[str, str]) -> Iterator
             shutil.chown(folder, "nobody", "nogroup")
         data, port = folder / "data", _free_port()
         _initialise(binaries, data)
+        for name, content in files.items():
+            put(data / name, content)
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [*_ended_with_us(), binaries / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1", "-p", str(port)]
@@ -171,6 +200,14 @@ def _initialise(binaries: Path, data: Path) -> None:
         [*command, "--no-sync", "--no-instructions"], cwd=data.parent, capture_output=True, text=True, **_as_nobody()
     )
     assert done.returncode == 0, done.stderr
+
+
+def put(path: Path, content: str) -> None:
+    """Write a file that only the server's user may read."""
+    path.write_text(content, "utf-8")
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(path, "nobody", "nogroup")
 
 
 def _ended_with_us() -> list[str]:
