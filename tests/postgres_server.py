@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -104,6 +105,30 @@ class OwnServer:
     binaries: Path
     folder: Path
 
+    @property
+    def port(self) -> int:
+        """On loopback."""
+        return int(self.admin.rpartition(":")[2].partition("/")[0])
+
+
+def reload(server: OwnServer) -> None:
+    """Let it read its files again; connections made from now on see them."""
+    with psycopg.connect(server.admin, autocommit=True) as connection:
+        (loaded,) = connection.execute("SELECT pg_conf_load_time()").fetchone() or (None,)
+        connection.execute("SELECT pg_reload_conf()")
+        while connection.execute("SELECT pg_conf_load_time()").fetchone() == (loaded,):
+            time.sleep(0.01)
+
+
+def turned_to_tls(server: OwnServer) -> bool:
+    """Turn TLS on, by `server.crt` and `server.key` in its data directory; False where it was built without."""
+    with psycopg.connect(server.admin, autocommit=True) as connection:
+        if connection.execute("SHOW ssl_library").fetchone() == ("",):
+            return False
+        connection.execute("ALTER SYSTEM SET ssl = on")
+    reload(server)
+    return True
+
 
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[Server | None]:
@@ -117,17 +142,20 @@ def postgres_server(**settings: str) -> Iterator[Server | None]:
 
 
 @contextmanager
-def own_server(files: Mapping[str, str] | None = None, **settings: str) -> Iterator[OwnServer | None]:
+def own_server(
+    files: Mapping[str, str] | None = None, *, debian_first: bool = False, **settings: str
+) -> Iterator[OwnServer | None]:
     """A server started here, whatever the environment says, without the schema; None where there are no binaries.
 
     Args:
         files: content of files in its data directory by name, such as pg_hba.conf.
+        debian_first: Debian's binaries before the package's, which were built without TLS.
         settings: beside or instead of SETTINGS.
     """
     folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
     try:
         folder.chmod(0o755)
-        for binaries in _binaries(folder):
+        for binaries in chain(_debian() if debian_first else (), _binaries(folder)):
             with _started(binaries, folder / "run", {**SETTINGS, **settings}, files or {}) as admin:
                 yield OwnServer(admin=admin, binaries=binaries, folder=folder / "run")
             return
@@ -148,6 +176,10 @@ def _binaries(folder: Path) -> Iterator[Path]:
             shutil.copytree(libraries, folder / libraries.name, symlinks=True)
             yield from _if_they_work(folder / package.name / version.name / "bin")
             break
+    yield from _debian()
+
+
+def _debian() -> Iterator[Path]:
     for binaries in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         yield from _if_they_work(binaries)
 
