@@ -101,7 +101,7 @@ HELD_TOGETHER = [
     *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
-    *("opening", "newer_log", "restoring", "self_test", "cli", "__main__"),
+    *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {

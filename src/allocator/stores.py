@@ -173,16 +173,6 @@ def make_log(place: StudyPlace, record: Record, details: Mapping[str, Detail], c
     sync_folder(place.schedules)
 
 
-def need_file(place: StudyPlace | None, command: str) -> None:
-    """InputError for what cannot be done yet while a log lies in PostgreSQL."""
-    if address_given() is not None or (place is not None and os.path.lexists(place.postgres_file)):
-        raise InputError(
-            "not-in-postgres",
-            f"`{command}` works with the log as a file only; here it is in PostgreSQL",
-            "Nothing was done. docs/postgres.md says what to do instead.",
-        )
-
-
 def _create(address: str, study: str) -> None:
     need_postgres()
     from allocator.postgres_store import create_log as create_room
