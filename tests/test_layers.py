@@ -98,9 +98,10 @@ PURE = [
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
     *("postgres_store", "stores", "keys"),
-    *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
+    *("postgres_evidence", "log_copy", "database_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
+    *("log_end", "moving"),
     *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
