@@ -41,7 +41,7 @@ from postgres_cluster import Cluster, Template, template  # noqa: E402
 from support import PASSPHRASE  # noqa: E402
 
 NOTICE = 1.0  # seconds until the administrator, or a program, promotes the standby
-ASKED_AGAIN = 25  # participants of each study, once more at the end
+ASKED_AGAIN = 10  # participants of each study, once more at the end
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ in full: `python load/failover.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import failover
 import psycopg
 import pytest
 
@@ -382,3 +384,35 @@ def test_nobody_answers_at_any_address_and_no_password_is_said() -> None:
         connect(f"postgresql://u:{PASSWORD}@127.0.0.1:1,127.0.0.1:2/trials", busy_seconds=1)
     assert refusal.value.code == "unavailable"
     assert PASSWORD not in "".join(traceback.format_exception(refusal.value))
+
+
+# ---- under load -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALLOCATOR_STORE as it was before, whatever the drill sets."""
+    monkeypatch.setenv(stores.VARIABLE, "")
+
+
+@pytest.mark.requirement("A03")
+@pytest.mark.usefixtures("away")
+def test_what_was_shown_is_there_after_a_failover_under_load(
+    made: tuple[Template, Trial], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = failover.faults
+
+    def checked(told: failover.Drill) -> list[str]:
+        """The faults found; and whoever looks for them sees one that is put there."""
+        shown = next(line for line in told.shown if "arm" in line)
+        for wrong in ({"arm": "other"}, {"hash": ""}):
+            acts = [line | wrong if line is shown else line for line in told.acts]
+            assert list(faults(dataclasses.replace(told, acts=acts))), wrong
+        return list(faults(told))
+
+    monkeypatch.setattr(failover, "faults", checked)
+    told = failover.drill(made[0], tmp_path, writers=2, studies=2, kills=1, seconds=0.5)
+    assert told.found == [] and len(told.shown) > 20
+    (kill,) = told.kills
+    assert kill["old"] == "old-primary" and told.without_service(kill) > failover.NOTICE
+    assert any(line["errors"] for line in told.shown)  # somebody was in the middle of something
