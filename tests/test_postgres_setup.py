@@ -55,7 +55,7 @@ class Desk:
         path = f"{self.folder}/bin:{self.server.binaries}:{PROGRAM.parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
-            input=stdin, cwd=at, capture_output=True, text=True, timeout=120, start_new_session=True,
+            input=stdin, cwd=at, capture_output=True, text=True, timeout=280, start_new_session=True,
             env={**kept, "PATH": path, "HOME": str(self.folder), "PGPORT": str(self.server.port)},
         )  # fmt: skip
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
