@@ -24,6 +24,7 @@ from allocator.relocation import left
 from allocator.service import AllocationService
 from allocator.session import reason_detail, system_clock
 from allocator.store import OpenStore, Store
+from allocator.stores import two_logs
 from allocator.verdict import Evidence, Verdict
 from allocator.verify import verify
 from allocator.writer import Actor, Draft
@@ -123,7 +124,7 @@ class Move:
             if here is self.target:
                 raise self._there_already(store)
             if self.target.is_named:
-                raise _two_logs(self.place)
+                raise two_logs(self.place)
             actor = authenticate(service, "moved")
             service.check_may(actor, "moved")
         return actor
@@ -297,14 +298,6 @@ def _in(place: str) -> str:
 def _another_copy(said: str) -> EvidenceError:
     return EvidenceError(
         "copy-broken", f"the copy is not the log: {said}", "Nothing was moved. Ask again, or tell the administrator."
-    )
-
-
-def _two_logs(place: StudyPlace) -> InputError:
-    return InputError(
-        "two-logs",
-        f"schedules/{place.study}/ holds a log, and says that the log is in PostgreSQL",
-        "Nothing was done. Find out which one is the study's, and move the other file away.",
     )
 
 

@@ -58,24 +58,30 @@ def address_of(place: StudyPlace) -> str | None:
     """
     address, in_postgres = address_given(), os.path.lexists(place.postgres_file)
     if in_postgres and os.path.lexists(place.log_file):
-        raise InputError(
-            "two-logs",
-            f"schedules/{place.study}/ holds a log, and says that the log is in PostgreSQL",
-            "Nothing was done. Find out which one is the study's, and move the other file away.",
-        )
+        raise two_logs(place)
     if in_postgres and address is None:
         raise InputError(
             "no-store",
             f"the log of {place.study} is in PostgreSQL",
-            f"Give its address in {VARIABLE}; see the sponsor.",
+            f"Give its address in {VARIABLE}; ask the sponsor for it.",
         )
     if address is not None and not in_postgres:
         raise InputError(
             "other-store",
             f"{VARIABLE} is set, but the log of {place.study} is a file in this home",
-            f"Unset {VARIABLE} for this study. A log cannot be moved yet.",
+            f"Unset {VARIABLE} for this study; or the sponsor moves its log there: allocator move ADDRESS.",
         )
     return address
+
+
+def two_logs(place: StudyPlace) -> InputError:
+    """The home names both places."""
+    return InputError(
+        "two-logs",
+        f"schedules/{place.study}/ holds a log, and says that the log is in PostgreSQL",
+        "Nothing was done. If a move was cut off, the sponsor gives the same command again. If not, find out which one "
+        "is the study's, and put the other file away.",
+    )
 
 
 def open_log(place: StudyPlace) -> OpenStore:
