@@ -91,8 +91,8 @@ class Server:
 
 
 @contextmanager
-def postgres_server() -> Iterator[Server | None]:
-    """A server, or None where there is no way to one."""
+def postgres_server(**settings: str) -> Iterator[Server | None]:
+    """A server, or None where there is no way to one; `settings` beside or instead of SETTINGS, where it is ours."""
     if given := os.environ.get("ALLOCATOR_TEST_POSTGRES"):
         with _server(given).database() as own:  # other processes may use the server, too
             yield own
@@ -101,7 +101,7 @@ def postgres_server() -> Iterator[Server | None]:
     try:
         folder.chmod(0o755)
         for binaries in _binaries(folder):
-            with _started(binaries, folder / "run") as admin:
+            with _started(binaries, folder / "run", {**SETTINGS, **settings}) as admin:
                 yield _prepared(admin)
             return
         yield None
@@ -137,7 +137,7 @@ def _as_nobody() -> dict[str, object]:
 
 
 @contextmanager
-def _started(binaries: Path, folder: Path) -> Iterator[str]:
+def _started(binaries: Path, folder: Path, settings: dict[str, str]) -> Iterator[str]:
     server = None
     folder.mkdir()
     try:
@@ -148,7 +148,7 @@ def _started(binaries: Path, folder: Path) -> Iterator[str]:
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [*_ended_with_us(), binaries / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1", "-p", str(port)]
-                + [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")],
+                + [part for name, value in settings.items() for part in ("-c", f"{name}={value}")],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder, start_new_session=True,
                 **({} if _ended_with_us() else _as_nobody()),  # type: ignore[arg-type]
             )  # fmt: skip

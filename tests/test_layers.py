@@ -95,8 +95,9 @@ PURE = [
     "verify",
 ]
 HELD_TOGETHER = [
-    *("home", "sqlite_store", "scratch_store", "postgres_connection", "postgres_store", "stores", "keys"),
-    *("postgres_evidence", "evidence", "export_evidence", "backup", "writer", "session"),
+    *("home", "sqlite_store", "scratch_store", "postgres_connection", "known_servers", "postgres_store"),
+    *("stores", "keys"),
+    *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
     *("opening", "restoring", "self_test", "cli", "__main__"),

@@ -13,6 +13,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -235,7 +236,7 @@ def test_a_record_that_another_server_lacks_is_not_said_to_be_unwritten(
 ) -> None:
     with PostgresStore(postgres.writer, study) as store:
         if not same:
-            store._started = "an earlier start, or another server's"
+            store._server = replace(store._server, started="an earlier start, or another server's")
         record = next_record(store, "looked-up")
         with pytest.raises(StorageError) as refusal, store.transaction():
             store.append(record, {})

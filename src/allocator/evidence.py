@@ -115,7 +115,7 @@ def _snapshot(stack: ExitStack, address: str) -> Callable[[StudyPlace], LogRead]
     from allocator.postgres_evidence import read_log, snapshot
 
     connection = stack.enter_context(snapshot(address))
-    return lambda place: read_log(connection, address, place.study, first_record(place))
+    return lambda place: read_log(connection, address, place, first_record(place))
 
 
 @contextmanager

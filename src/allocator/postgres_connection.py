@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -33,7 +34,8 @@ set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
     false),
 current_setting('fsync'), current_setting('full_page_writes'), current_setting('server_encoding'),
-pg_postmaster_start_time()::text"""
+pg_postmaster_start_time()::text, (SELECT system_identifier::text FROM pg_control_system()),
+CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END"""
 BUSY_STATES = {
     *("40001", "40P01", "55P03", "57014"),  # serialization, deadlock, lock not available, cancelled
     *("53300", "57P03"),  # too many connections, cannot connect now
@@ -41,18 +43,36 @@ BUSY_STATES = {
 AGAIN_STATES = {"40001", "40P01"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A server that answered. Two are equal when it is the same one since the same start.
+
+    Attributes:
+        started: when it was started, as it says.
+        system: its system identifier, which a standby shares with its primary.
+        timeline: the one that it writes on, one more at each promotion; None for a standby.
+        where: host and port, as connected.
+    """
+
+    started: str
+    system: str
+    timeline: int | None
+    where: str = field(compare=False)
+
+
 class Bounded(psycopg.Connection[tuple[Any, ...]]):
     """Waits for each answer a bounded time; statement_timeout does not bound the wait for a standby."""
 
     answer_seconds = ANSWER_SECONDS
+    server: Server
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, but for the bound."""
         return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
 
 
-def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, str]:
-    """Connect and set the limits; returns the connection and when its server was started.
+def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Server]:
+    """Connect and set the limits; returns the connection and its server.
 
     Raises:
         InputError: no address that libpq understands; no schema there.
@@ -63,11 +83,22 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, st
         connection = Bounded.connect(make_conninfo("", **parameters), autocommit=True)
     try:
         with translated(url):
-            started = _set_up(connection, busy_seconds)
+            server = _set_up(connection, busy_seconds)
     except BaseException:
         connection.close()
         raise
-    return connection, started
+    connection.server = server
+    return connection, server
+
+
+def refuse_standby(server: Server) -> None:
+    """StorageError for a standby: it may lag behind, and what it has not heard of is not to be told as not done."""
+    if server.timeline is None:
+        raise StorageError(
+            "standby",
+            f"the database server {server.where} is a standby: it cannot be written, and may lag behind",
+            "Nothing was written. Put target_session_attrs=read-write into ALLOCATOR_STORE, or promote it.",
+        )
 
 
 def parsed(url: str) -> dict[str, Any]:
@@ -90,12 +121,12 @@ def _no_address() -> InputError:
     )
 
 
-def _set_up(connection: Bounded, busy_seconds: float) -> str:
+def _set_up(connection: Bounded, busy_seconds: float) -> Server:
     """Limits of this connection; StorageError unless what is committed here is durable and whole."""
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()
-    fsync, whole_pages, encoding, started = row[5:]
+    fsync, whole_pages, encoding, started, system, segment = row[5:]
     if (fsync, whole_pages) != ("on", "on"):
         raise StorageError(
             "not-durable",
@@ -118,7 +149,9 @@ def _set_up(connection: Bounded, busy_seconds: float) -> str:
             f"the database has schema version {row[0]}, this program writes version {SCHEMA_VERSION}",
             "Use the program that it was made for. Nothing was written.",
         )
-    return str(started)
+    timeline = int(segment[:8], 16) if segment else None  # the name of a WAL file begins with it
+    where = f"{connection.info.host}:{connection.info.port}"
+    return Server(started=started, system=system, timeline=timeline, where=where)
 
 
 @contextmanager

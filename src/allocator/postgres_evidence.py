@@ -14,6 +14,9 @@ from typing import Any
 import psycopg
 
 from allocator.chain import Chain, follow_links
+from allocator.errors import EvidenceError, StorageError
+from allocator.home import StudyPlace
+from allocator.known_servers import KnownServers
 from allocator.log import Detail
 from allocator.postgres_connection import Bounded, connect, said_by, translated
 from allocator.text import shown
@@ -63,24 +66,28 @@ def snapshot(address: str) -> Iterator[Bounded]:
     Raises:
         InputError, StorageError: the database cannot be read.
     """
-    connection, _ = connect(address, busy_seconds=BUSY_SECONDS, target_session_attrs="any")
+    try:
+        connection, _ = connect(address, busy_seconds=BUSY_SECONDS)
+    except StorageError:  # of several, the one that can be written is the one to read
+        connection, _ = connect(address, busy_seconds=BUSY_SECONDS, target_session_attrs="any")
     with closing(connection), translated(address):
         connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         connection.execute(b"SELECT version FROM allocator.version")  # the first query is what fixes the moment
         yield connection
 
 
-def read_log(connection: Bounded, address: str, study: str, first: bytes) -> LogRead:
+def read_log(connection: Bounded, address: str, place: StudyPlace, first: bytes) -> LogRead:
     """The log of a study in a snapshot; its rows are read later.
 
     Args:
         connection: of `snapshot`.
         address: of the database.
-        study: its id.
+        place: of the study.
         first: hash of record 0, as the home states it.
     """
-    findings = catalog_findings(connection)
-    links = ((seq, prev, body.encode()) for seq, prev, body in _scan(connection, "seq, prev, body", "record", study))
+    study = place.study
+    findings = [*_server_findings(connection, place), *catalog_findings(connection)]
+    links = ((seq, prev, body.encode()) for seq, prev, body in scan(connection, "seq, prev, body", "record", study))
     chain = follow_links(links)
     count = connection.execute(b"SELECT count(*) FROM allocator.record WHERE study = %s", (study,)).fetchone()
     findings += _row_findings(connection, study, chain, first)
@@ -90,6 +97,18 @@ def read_log(connection: Bounded, address: str, study: str, first: bytes) -> Log
         chain=chain,
         findings=tuple(findings),
     )
+
+
+def _server_findings(connection: Bounded, place: StudyPlace) -> list[Finding]:
+    """Check 21, of the server: it is no old primary. A reader who may not look into keys/ knows of none."""
+    try:
+        KnownServers(place.keys).check(connection.server)
+    except EvidenceError as error:
+        return [Finding.of("21 local head", error)]
+    except StorageError as error:
+        if not isinstance(error.__cause__, PermissionError):
+            return [Finding(check="21 local head", message=error.message)]
+    return []
 
 
 def expected_catalog() -> list[str]:
@@ -132,7 +151,7 @@ def _row_findings(connection: Bounded, study: str, chain: Chain, first: bytes) -
     return findings
 
 
-def _scan(connection: Bounded, columns: str, table: str, study: str) -> Iterator[tuple[Any, ...]]:
+def scan(connection: Bounded, columns: str, table: str, study: str) -> Iterator[tuple[Any, ...]]:
     """Rows in order, page by page from a cursor of the server."""
     with connection.cursor(name=f"{table}_{columns.partition(',')[0]}_{len(columns)}") as cursor:
         cursor.itersize = PAGE
@@ -144,10 +163,10 @@ def _rows(connection: Bounded, address: str, study: str) -> Iterator[Row]:
     """Rows with their details, by one pass over each table; where reading ends early, the last row says so."""
     place = -1
     try:
-        details = _scan(connection, "seq, field, salt, value", "detail", study)
+        details = scan(connection, "seq, field, salt, value", "detail", study)
         following = next(details, None)
         columns = "seq, prev, body, kind, participant, stratum, position"
-        for seq, prev, body, *guards in _scan(connection, columns, "record", study):
+        for seq, prev, body, *guards in scan(connection, columns, "record", study):
             own: dict[str, Detail] = {}
             while following is not None and following[0] <= seq:
                 if following[0] == seq:

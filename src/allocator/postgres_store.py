@@ -27,8 +27,18 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from allocator.errors import AllocatorError, EvidenceError, StorageError
+from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record
-from allocator.postgres_connection import AGAIN_STATES, COMMIT_SECONDS, as_ours, connect, said_by, translated, unknown
+from allocator.postgres_connection import (
+    AGAIN_STATES,
+    COMMIT_SECONDS,
+    as_ours,
+    connect,
+    refuse_standby,
+    said_by,
+    translated,
+    unknown,
+)
 from allocator.remembered import LOG, Owner, Remembered
 from allocator.store import Stored, stored_record
 
@@ -77,8 +87,10 @@ def create_log(url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> N
 class PostgresStore:
     """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context."""
 
-    def __init__(self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> None:
-        self._url, self._study, self._busy_seconds = url, study, busy_seconds
+    def __init__(
+        self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS, known: KnownServers | None = None
+    ) -> None:
+        self._url, self._study, self._busy_seconds, self._known = url, study, busy_seconds, known
         self._within = False  # a transaction
         self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
         self._lists: dict[_Question, list[Record]] = {}
@@ -94,8 +106,15 @@ class PostgresStore:
             raise
 
     def _connect(self) -> None:
-        self._connection, self._started = connect(self._url, busy_seconds=self._busy_seconds)
+        self._connection, self._server = connect(self._url, busy_seconds=self._busy_seconds)
         self._connection.add_notice_handler(self._noticed)
+        try:
+            refuse_standby(self._server)
+            if self._known:
+                self._known.check(self._server)
+        except BaseException:
+            self.close()
+            raise
 
     def _noticed(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized not in ("NOTICE", "INFO", "LOG", "DEBUG"):
@@ -200,6 +219,8 @@ class PostgresStore:
 
     def _commit(self) -> None:
         """One round trip: what was appended, and COMMIT."""
+        if self._known and self._appended:
+            self._known.remember(self._server)
         self._warnings.clear()
         self._connection.answer_seconds, usual = COMMIT_SECONDS, self._connection.answer_seconds
         try:
@@ -225,7 +246,7 @@ class PostgresStore:
         if self._appended is None or not (self._is_lost() or error.sqlstate == "40003"):
             return known
         seq, digest = self._appended
-        said, before = said_by(self._url, error), self._started
+        said, before = said_by(self._url, error), self._server
         self._connection.close()
         self._forget()  # nothing remembered, and no other connection than the one that has the turn
         self._unsent.clear()
@@ -236,7 +257,7 @@ class PostgresStore:
             return unknown(f"the connection to the database was lost ({said})")
         if record is not None and record.hash == digest:
             return unknown(f"the connection was lost while it was made durable ({said})")
-        if self._started != before:
+        if self._server != before:
             return unknown("another server answers now, or the same one after a restart")
         return known
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
 from allocator.errors import EvidenceError, InputError, StorageError
 from allocator.home import StudyPlace, sync_folder, write_durably
+from allocator.known_servers import KnownServers
 from allocator.log import Detail, Record
 from allocator.sqlite_store import SqliteStore, create_log
 from allocator.store import OpenStore, Store
@@ -68,7 +69,7 @@ def open_log(place: StudyPlace) -> OpenStore:
     address = address_of(place)
     if address is None:
         return SqliteStore(place.log_file)
-    store = _postgres(address, place.study)
+    store = _postgres(address, place)
     try:
         check_first(place, store.record(0))
     except BaseException:
@@ -106,7 +107,7 @@ def check_unopened(place: StudyPlace) -> None:
     address, opened = address_given(), os.path.lexists(place.log_file)
     if not opened and address is not None:
         _create(address, place.study)
-        with _postgres(address, place.study) as store:
+        with _postgres(address, place) as store:
             first = store.record(0)
         if first is not None and not os.path.lexists(place.postgres_file):
             raise InputError(
@@ -131,7 +132,7 @@ def make_log(place: StudyPlace, record: Record, details: Mapping[str, Detail], c
     address = address_given()
     if address is not None:
         _create(address, place.study)
-        with _postgres(address, place.study) as postgres:
+        with _postgres(address, place) as postgres:
             check(postgres)
             # stated first: after a crash in between, `init` finds that the database has no record yet, and goes on
             write_durably(place.postgres_file, canonical_bytes({"first_record": record.hash.hex()}))
@@ -169,11 +170,11 @@ def _create(address: str, study: str) -> None:
     create_room(address, study)
 
 
-def _postgres(address: str, study: str) -> PostgresStore:
+def _postgres(address: str, place: StudyPlace) -> PostgresStore:
     need_postgres()
     from allocator.postgres_store import PostgresStore
 
-    return PostgresStore(address, study)
+    return PostgresStore(address, place.study, known=KnownServers(place.keys))
 
 
 def need_postgres() -> None:
