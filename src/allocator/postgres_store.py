@@ -317,11 +317,11 @@ class PostgresStore:
         if not self._within:
             rows = [row for row in self._read_newest(owner, kinds) if row[2] in kinds]
             return max(map(_record, rows), key=lambda record: record.seq, default=None)
-        known = self._known(owner, kinds)
+        known = self._newest_of(owner, kinds)
         seq = max((known.get(kind, -1) for kind in kinds), default=-1)
         return self.record(seq) if seq >= 0 else None
 
-    def _known(self, owner: Owner, kinds: tuple[str, ...]) -> dict[str, int]:
+    def _newest_of(self, owner: Owner, kinds: tuple[str, ...]) -> dict[str, int]:
         """By kind, seq of the newest record of an owner, for these kinds at least."""
         if owner != LOG:
             known = self._remembered.of_owner(owner)
