@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -41,6 +41,9 @@ from allocator.postgres_connection import (
 )
 from allocator.remembered import LOG, Owner, Remembered
 from allocator.store import Stored, stored_record
+
+if TYPE_CHECKING:
+    from allocator.postgres_pool import PostgresPool  # not on the way of a command
 
 BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
@@ -85,12 +88,22 @@ def create_log(url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> N
 
 
 class PostgresStore:
-    """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context."""
+    """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context.
+
+    With a pool, the connection is taken from it for each act and each question, and given back.
+    """
 
     def __init__(
-        self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS, known: KnownServers | None = None
+        self,
+        url: str,
+        study: str,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        known: KnownServers | None = None,
+        pool: PostgresPool | None = None,
     ) -> None:
-        self._url, self._study, self._busy_seconds, self._known = url, study, busy_seconds, known
+        self._url, self._study, self._busy_seconds, self._known, self._pool = url, study, busy_seconds, known, pool
+        self._has = False  # a connection, which may be lost
         self._within = False  # a transaction
         self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
         self._lists: dict[_Question, list[Record]] = {}
@@ -106,7 +119,12 @@ class PostgresStore:
             raise
 
     def _connect(self) -> None:
-        self._connection, self._server = connect(self._url, busy_seconds=self._busy_seconds)
+        if self._pool is None:
+            self._connection, _ = connect(self._url, busy_seconds=self._busy_seconds)
+        else:
+            self._release()
+            self._connection = self._pool.take()
+        self._has, self._server = True, self._connection.server
         self._connection.add_notice_handler(self._noticed)
         try:
             refuse_standby(self._server)
@@ -127,8 +145,22 @@ class PostgresStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; closing it twice does nothing."""
-        self._connection.close()
+        """Close the connection, or give it back; closing it twice does nothing."""
+        if self._pool is None:
+            self._connection.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Give the connection back where it came from a pool."""
+        if self._pool is not None and self._has:
+            self._has = False
+            self._connection.remove_notice_handler(self._noticed)
+            self._pool.give(self._connection)
+
+    def _others_are_lost(self) -> None:
+        """Where this connection was, the others of the pool are likely to be as well."""
+        if self._pool is not None and self._connection.closed:
+            self._pool.replace_lost()
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -150,11 +182,12 @@ class PostgresStore:
             self._within = False
             self._unsent.clear()
             self._roll_back()
+            self._release()
 
     def _take_turn(self, participant: str | None = None) -> None:
         """Wait in line; once more where the database says so, or the connection was lost: nothing is written yet."""
         for left in reversed(range(TRIES)):
-            if self._connection.closed:
+            if not self._has or self._connection.closed:
                 self._connect()
             try:
                 self._begin(participant)
@@ -165,6 +198,7 @@ class PostgresStore:
                 if not (left and again):
                     raise as_ours(self._url, error) from None
                 time.sleep(0.01 * (TRIES - left))
+                self._others_are_lost()
             except BaseException:
                 self._roll_back()
                 raise
@@ -268,6 +302,8 @@ class PostgresStore:
 
     def _roll_back(self) -> None:
         """Leave no transaction behind; a connection that will not say so is closed, which ends it as well."""
+        if not self._has:
+            return
         with suppress(psycopg.Error):
             if not self._is_lost() and self._connection.info.transaction_status != TransactionStatus.IDLE:
                 self._connection.execute(b"ROLLBACK")
@@ -419,7 +455,7 @@ class PostgresStore:
     def _fetch(self, sql: bytes, values: _Values) -> list[tuple[Any, ...]]:
         """All rows of one statement; outside a transaction once more by a new connection when this one was lost."""
         for left in (True, False):
-            if self._connection.closed and not self._within:
+            if not self._within and (not self._has or self._connection.closed):
                 self._connect()
             try:
                 self._send()
@@ -428,8 +464,12 @@ class PostgresStore:
                 if not self._within and self._is_lost():
                     self._connection.close()
                     if left:
+                        self._others_are_lost()
                         continue
                 raise as_ours(self._url, error) from None
+            finally:
+                if not self._within:
+                    self._release()
         raise RuntimeError("no try was made")
 
 

@@ -59,7 +59,7 @@ class ScratchStore(RecordQueries):
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, participant: str | None = None) -> Iterator[None]:  # noqa: ARG002 (all is at hand)
         """Without a journal nothing can be taken back: after an exception the store is closed."""
         try:
             yield
