@@ -1,170 +1,212 @@
-"""Many processes on one home at once: `python load/at_once.py [--processes 32] [--each 200]`.
+"""Many processes on the same studies at once, in files or in PostgreSQL.
 
-Each confirms and reveals participants of its own, over two strata; beside them `verify`, `log --follow` and `backup`
-run all the time. Prints how long each act waited. Nothing is given twice, no place is left out, or it exits 1.
+    python load/at_once.py                                            32 processes on one study, its log a file
+    python load/at_once.py --postgres                                 the same in PostgreSQL
+    python load/at_once.py --postgres --processes 64 --studies 50     over fifty studies of one home
+    python load/at_once.py --postgres --homes 2                       two application hosts: copies of the home
+
+Each process confirms and reveals participants of its own, over two strata; two pharmacists ask for the same participant
+at the same moment; beside them `verify` and `backup` run again and again, and `log --follow` all the time. Prints how
+long each act waited. Nothing is given twice, no place is left out, every answer is the log's, or it exits 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
-from allocator.errors import StorageError  # noqa: E402
-from allocator.evidence import read_evidence  # noqa: E402
+from at_faults import Load, Told, faults, report  # noqa: E402
+from at_work import SITES, confirm, opened, participant  # noqa: E402
+
+import support  # noqa: E402
 from allocator.session import system_clock  # noqa: E402
-from allocator.verify import verify  # noqa: E402
-from support import PASSPHRASE, Trial, TrialFactory, eligible_form, open_service  # noqa: E402
+from support import PASSPHRASE, Clock, Trial  # noqa: E402
 
-SITES = ("A", "B")
-
-
-def participant(worker: int, number: int) -> str:
-    """An id of this worker's own."""
-    return f"P-{worker:03d}{number:03d}"
+PAIR = 999  # the worker's number of the participants for whom two ask
+FOLLOWED = 3  # studies whose log is followed, at most
+CATCH_UP = 30.0  # seconds in which who follows must have seen the end
+TURNS = ("verify", "backup")  # again and again
+BESIDE = (*TURNS, "log --follow")
 
 
-def work(home: Path, worker: int, each: int) -> None:
-    """One process: its participants, one after another, each act timed."""
-    service = open_service(home, system_clock)  # type: ignore[arg-type]
-    actors = {who: service.authenticate(who, lambda: PASSPHRASE, "load") for who in ("IN", "PH")}
-    form = eligible_form("P-001", system_clock())
-    for number in range(each):
-        who, stratum = participant(worker, number), {"site": SITES[number % 2]}
-        for name, act in (
-            ("confirm", lambda w=who, s=stratum: service.confirm(actors["IN"], w, form, s)),
-            ("reveal", lambda w=who: service.reveal(actors["PH"], w, w)),
-        ):
-            told: dict[str, Any] = {"participant": who, "act": name}
-            for attempt in range(5):
-                started = time.perf_counter()
-                try:
-                    done = act()  # type: ignore[no-untyped-call]
-                    told |= {"seconds": time.perf_counter() - started, "tries": attempt + 1}
-                    told |= (
-                        {"number": done.number, "position": done.record.fields["position"]} if name == "reveal" else {}
-                    )
-                    break
-                except StorageError as error:
-                    told |= {"error": error.code, "seconds": time.perf_counter() - started}
-            print(json.dumps(told), flush=True)
-    service.close_files()
+def build(folder: Path, *, processes: int, each: int, pairs: int, studies: int = 1, homes: int = 1) -> Load:
+    """Studies with room for all, active, with two pharmacists: in PostgreSQL where ALLOCATOR_STORE says so."""
+    names = tuple(f"LOAD-{number:03d}" for number in range(studies))
+    room = -(-processes // studies) * each + pairs
+    first = folder / "home-0"
+    for name in names:
+        data = support.study_bytes(stratified=True, enrollment=room).replace(
+            f'id = "{support.STUDY_ID}"'.encode(), f'id = "{name}"'.encode(), 1
+        )
+        stages, actors, _ = support._build(folder / name, data, support.design(length=room), [])
+        shutil.copytree(stages["active"], first, dirs_exist_ok=True)
+        shutil.rmtree(folder / name)
+        trial = Trial(home=first, service=opened(first, name), actors=actors, clock=Clock(system_clock()))
+        trial.enrol("PH2", "pharmacist")
+        trial.service.grant(actors["ST"], "PH2")
+        trial.close()
+    copies = [Path(shutil.copytree(first, folder / f"home-{number}")) for number in range(1, homes)]
+    return Load(homes=(first, *copies), studies=names, processes=processes, each=each, pairs=pairs)
 
 
-def build(factory: TrialFactory, participants: int) -> Trial:
-    """A study with room for them all, ready."""
-    trial = factory(stratified=True, enrollment=participants, length=participants)
-    trial.service.close_files()
-    trial.clock.now = system_clock()
-    return trial
+# ---- at once --------------------------------------------------------------------------------------------------------
 
 
-def run(trial: Trial, processes: int, each: int, *, beside: bool) -> list[dict[str, Any]]:
-    """All processes to their end; what each act told."""
-    workers = [_start("work", str(trial.home), str(worker), str(each)) for worker in range(processes)]
-    observers = [_start("beside", str(trial.home), kind) for kind in ("verify", "log", "backup")] if beside else []
-    lines: list[dict[str, Any]] = []
-    for worker in workers:
-        out, err = worker.communicate(timeout=3_600)
-        if worker.returncode:
-            raise RuntimeError(err)
-        lines += [json.loads(line) for line in out.splitlines()]
-    for observer in observers:
-        observer.terminate()
-        _, err = observer.communicate(timeout=60)
-        if "FOUND" in err or "Traceback" in err:
-            raise RuntimeError(err)
+def run(load: Load, *, beside: tuple[str, ...] = BESIDE) -> Told:
+    """All processes to their end; RuntimeError with its words where one failed."""
+    told, workers, observers = Told(), list[subprocess.Popen[str]](), dict[str, subprocess.Popen[str]]()
+    try:
+        with ThreadPoolExecutor(1) as other, _followed(load, told, "log --follow" in beside):
+            started = time.perf_counter()
+            for number in range(load.processes):
+                home, study = load.homes[number % len(load.homes)], load.studies[number % len(load.studies)]
+                workers.append(_start("work", home, study, number, load.each))
+            pairs = other.submit(ask_side_by_side, load)
+            observers |= {kind: _start(kind, load.homes[0], *load.studies) for kind in beside if kind in TURNS}
+            for worker in workers:
+                told.acts += _ended(worker)
+            told.acts += pairs.result(600)
+            told.seconds = time.perf_counter() - started
+            for observer in observers.values():
+                observer.terminate()
+            for kind, observer in observers.items():
+                _add_turns(told, kind, _ended(observer))
+    finally:
+        for process in (*workers, *observers.values()):
+            process.kill()  # nothing where it has ended
+    return told
+
+
+def _add_turns(told: Told, kind: str, lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        told.turns[kind] += "turn" in line
+        told.found += [f"{kind}: {line['found']}"] if "found" in line else []
+        told.left_out += [line["left out"]] if "left out" in line else []
+
+
+def _start(*arguments: object, **given: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, str(Path(__file__).with_name("at_work.py")), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **given)
+
+
+def _ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    out, err = process.communicate(timeout=3_600)
+    if process.returncode or err:
+        raise RuntimeError(err)
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def ask_side_by_side(load: Load) -> list[dict[str, Any]]:
+    """Two pharmacists, each a process, on two hosts where there are two, ask for one participant at one moment."""
+    study, homes = load.studies[0], (load.homes[0], load.homes[-1])
+    askers = [
+        _start("ask", home, study, who, stdin=subprocess.PIPE) for home, who in zip(homes, ("PH", "PH2"), strict=True)
+    ]
+    service, lines = opened(homes[0], study), []
+    actor = service.authenticate("IN", lambda: PASSPHRASE, "load")
+    try:
+        for asker in askers:
+            _answer(asker)  # it is ready
+        for number in range(load.pairs):
+            who = participant(PAIR, number)
+            lines.append(confirm(service, actor, who, SITES[number % 2]))
+            for asker in askers:
+                assert asker.stdin is not None
+                asker.stdin.write(f"{who}\n")
+                asker.stdin.flush()
+            lines += [_answer(asker) for asker in askers]
+    finally:
+        service.close_files()
+        for asker in askers:
+            asker.communicate(timeout=60)  # closes its input, which ends it
     return lines
 
 
-def _start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__)), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _answer(asker: subprocess.Popen[str]) -> dict[str, Any]:
+    assert asker.stdout is not None and asker.stderr is not None
+    line = asker.stdout.readline()
+    if not line:
+        raise RuntimeError(asker.stderr.read())
+    return dict(json.loads(line))
 
 
-def stand_beside(home: Path, kind: str) -> None:
-    """Verify, follow the log, or back up, again and again; says FOUND when something does not hold."""
-    command = [sys.executable, "-m", "allocator", "--home", str(home), "--json"]
-    environment = {**os.environ, "ALLOCATOR_PASSPHRASE": PASSPHRASE}
-    for turn in range(100_000):
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = {
-                "verify": ["verify", "--jobs", "1"],
-                "log": ["log"],
-                "backup": ["--as", "SP", "backup", str(Path(folder) / "b.tar")],
-            }[kind]
-            done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment)
-            if done.returncode not in (0, 5):
-                print(f"FOUND in turn {turn}: {done.stdout[-800:]} {done.stderr[-800:]}", file=sys.stderr, flush=True)
-                return
-        time.sleep(0.3)
+@contextmanager
+def _followed(load: Load, told: Told, really: bool) -> Iterator[None]:
+    """`log --follow` all the while: its lines are the log's, in order, none missing and none twice."""
+    step = max(1, len(load.studies) // FOLLOWED)
+    studies = load.studies[::step][:FOLLOWED] if really else ()
+    with tempfile.TemporaryDirectory() as folder:
+        followers = []
+        for study in studies:
+            command = [sys.executable, "-m", "allocator", "--home", str(load.homes[-1]), "--study", study, "--json"]
+            with (Path(folder) / study).open("wb") as stream:
+                process = subprocess.Popen([*command, "log", "--follow"], stdout=stream, stderr=subprocess.PIPE)
+            followers.append(process)
+        try:
+            yield
+            for study in studies:
+                told.found += _check_followed(load.homes[0], study, Path(folder) / study)
+                told.turns["log followed"] += 1
+        finally:
+            for process in followers:
+                process.send_signal(signal.SIGINT)
+            errors = [process.communicate(timeout=60)[1].decode() for process in followers]
+        told.found += [f"log --follow: {error[-800:]}" for error in errors if "Traceback" in error]
 
 
-def faults(trial: Trial, lines: list[dict[str, Any]]) -> list[str]:
-    """Whatever does not hold: two of one, a gap, an answer that is not the log's, an error but busy."""
-    found = []
-    if errors := {line["error"] for line in lines if "error" in line} - {"busy"}:
-        found.append(f"errors {errors}")
-    with read_evidence(trial.place) as evidence:
-        verdict = verify(evidence)
-    if verdict.verdict != "intact-local":
-        found.append(f"verdict {verdict.verdict} {verdict.findings[:3]}")
-    service = trial.again()
-    logged = [record.fields for record in service.records() if record.kind == "allocated"]
-    told = {line["participant"]: line for line in lines if line["act"] == "reveal" and "number" in line}
-    if [fields["number"] for fields in logged] != list(range(1, len(logged) + 1)):
-        found.append("numbers are not 1, 2, 3, …")
-    if max(Counter(fields["participant"] for fields in logged).values(), default=1) > 1:
-        found.append("a participant has two")
-    for site in SITES:
-        positions = sorted(f["position"] for f in logged if f["stratum"]["site"] == site)
-        if len(told) == len(lines) // 2 and positions != list(range(len(positions))):
-            found.append(f"a gap in stratum {site}")
-    for fields in logged:
-        line = told.get(fields["participant"])
-        if line is not None and (line["number"], line["position"]) != (fields["number"], fields["position"]):
-            found.append(f"{fields['participant']} was told something else than the log holds")
-    return found
+def _check_followed(home: Path, study: str, file: Path) -> list[str]:
+    service = opened(home, study)
+    logged = [(record.seq, record.kind) for record in service.records()]
+    service.close_files()
+    end, seen = time.monotonic() + CATCH_UP, list[Any]()
+    while len(seen) < len(logged) and time.monotonic() < end:
+        time.sleep(0.2)
+        lines = [json.loads(line) for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        seen = [(line["seq"], line["kind"]) for line in lines]
+    return [] if seen == logged else [f"log --follow of {study}: {len(seen)} lines of {len(logged)}, or another order"]
 
 
 def main() -> None:
     """Run and print."""
-    if sys.argv[1:2] == ["work"]:
-        work(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
-        return
-    if sys.argv[1:2] == ["beside"]:
-        stand_beside(Path(sys.argv[2]), sys.argv[3])
-        return
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=32)
-    parser.add_argument("--each", type=int, default=200)
+    parser.add_argument("--each", type=int, default=200, help="participants of each process")
+    parser.add_argument("--studies", type=int, default=1)
+    parser.add_argument("--homes", type=int, default=1, help="application hosts on the same database")
+    parser.add_argument("--pairs", type=int, default=50, help="participants for whom two ask at the same moment")
+    parser.add_argument("--postgres", action="store_true", help="the logs in a PostgreSQL server of its own")
     parser.add_argument("--alone", action="store_true", help="without verify, log and backup beside them")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="allocator-load-") as folder:
-        (Path(folder) / "homes").mkdir()
-        trial = build(TrialFactory(Path(folder) / "t", Path(folder) / "homes", {}), given.processes * given.each)
-        started = time.perf_counter()
-        lines = run(trial, given.processes, given.each, beside=not given.alone)
-        seconds = time.perf_counter() - started
-        found = faults(trial, lines)
-        trial.close()
-    waits = sorted(line["seconds"] for line in lines)
-    median, last = statistics.median(waits), waits[-1]
-    busy = sum("error" in line for line in lines)
-    print(f"{len(lines)} acts by {given.processes} processes in {seconds:.0f} s, {len(lines) / seconds:.0f}/s")
-    print(f"waiting: median {median * 1e3:.0f} ms, 99 % {waits[int(len(waits) * 0.99)] * 1e3:.0f} ms, "
-          f"longest {last * 1e3:.0f} ms = {last / median:.1f} times the median; busy {busy}")  # fmt: skip
+    if given.homes > 1 and not given.postgres:
+        parser.error("several homes have one log only in PostgreSQL: add --postgres")
+    from in_postgres import Connections, in_postgres
+
+    sizes = {name: getattr(given, name) for name in ("processes", "each", "studies", "homes", "pairs")}
+    with (
+        tempfile.TemporaryDirectory(prefix="allocator-load-") as folder,
+        in_postgres(given.processes) if given.postgres else nullcontext() as server,
+    ):
+        load = build(Path(folder), **sizes)
+        with Connections(server) if server else nullcontext() as connections:
+            told = run(load, beside=() if given.alone else BESIDE)
+        found = faults(load, told)
+    print("\n".join(report(load, told)))
+    if connections:
+        print(f"PostgreSQL {connections.version}, at most {connections.most} connections at once")
     for fault in found:
         print("FAULT", fault)
     sys.exit(1 if found else 0)

@@ -69,6 +69,7 @@ PURE = [
     "history",
     "case",
     "recovery",
+    "relocation",
     "checkpoint",
     "receipt",
     "seed",
@@ -95,12 +96,12 @@ PURE = [
     "verify",
 ]
 HELD_TOGETHER = [
-    *("home", "sqlite_store", "scratch_store", "postgres_connection", "known_servers", "postgres_store"),
-    *("stores", "keys"),
+    *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
+    *("postgres_store", "stores", "keys"),
     *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
-    *("opening", "restoring", "self_test", "cli", "__main__"),
+    *("opening", "newer_log", "restoring", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {

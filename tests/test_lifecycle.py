@@ -78,10 +78,10 @@ MAY = {
     "exported": "AU NN SP SP2",
     "reviewed": "AU NN",
 }
-# tests/test_way_back.py and the simulation live through these
+# tests/test_way_back.py, tests/test_moving.py and the simulation live through these
 WAY_BACK = {
     *("late", "reassignment-proposed", "reassigned", "share-copied", "resealed", "backed-up", "restored"),
-    *("receipt-entered", "recovered", "clock-set", "imported"),
+    *("receipt-entered", "recovered", "clock-set", "imported", "moved", "arrived"),
 }
 SEALED_STATES = ("sealed", "active", "paused", "closed", "opened")
 SET_UP = ["generate", "grant", "grant", "decide", "activate", "close", "read", "sign off"]

@@ -92,6 +92,7 @@ GOOD: dict[str, Any] = {
     "state": "recovering",
     "original": {"prev": DIGEST, "body": "{}"},
     "restored": 7,
+    "moved": 7,
     "reserved": [{"stratum": {"site": "A"}, "position": 3, "participant": None}],
     "allocated": 3,
     "clock": "2026-11-20T01:30:00.000Z",

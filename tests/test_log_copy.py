@@ -13,7 +13,6 @@ import pytest
 
 from allocator import log_copy
 from allocator.errors import EvidenceError, StorageError
-from allocator.postgres_evidence import snapshot
 from allocator.postgres_store import PostgresStore, create_log
 from allocator.sqlite_store import SqliteStore, schema_text
 from postgres_server import Server
@@ -69,12 +68,16 @@ def test_every_byte_of_every_row_is_in_the_file(
 def test_the_file_is_of_the_moment_of_the_snapshot_and_nobody_waits(
     postgres: Server, study: str, tmp_path: Path
 ) -> None:
-    with snapshot(postgres.auditor) as connection:
+    with log_copy.this_moment(postgres.auditor) as connection:
         with PostgresStore(postgres.writer, study) as store:
             append(store)
         count, _ = log_copy.copy_snapshot(connection, study, tmp_path / "then")
     assert count == RECORDS
     assert log_copy.copy_to_file(postgres.auditor, study, tmp_path / "now")[0] == RECORDS + 1
+    assert log_copy.copy_to_file(postgres.auditor, study, tmp_path / "part", until=4)[0] == 5
+    assert [row[0] for row in in_file(tmp_path / "part", "detail")] == [0, 1, 3, 4]  # an allocation has none
+    with pytest.raises(StorageError, match="lacks record 8"):
+        log_copy.copy_to_file(postgres.auditor, study, tmp_path / "more", until=8)
 
 
 CHANGES = {

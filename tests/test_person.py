@@ -65,6 +65,8 @@ TABLE = {
     "restored": "S",
     "receipt-entered": "ST",
     "recovered": "T",
+    "moved": "S",
+    "arrived": "S",
     "receipt-copied": "PA",
     "share-given": "TC",
     "opened": "TC",

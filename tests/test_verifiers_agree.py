@@ -199,6 +199,63 @@ def test_all_three_name_what_colluding_people_fabricate(
     assert verdict == "broken" and ("19 rule of the kind", seq) in findings
 
 
+def _moved(forger: Forger, to: str = "postgresql") -> int:
+    return forger.write("moved", {"to": to}, {"reason": "a larger machine"}, by="SP")
+
+
+def _arrived(forger: Forger, moved: int, state: str = "active") -> int:
+    return forger.write("arrived", {"moved": moved, "state": state}, by="SP")
+
+
+def _paused(forger: Forger) -> int:
+    return forger.write("paused", {}, {"reason": "a question"}, by="PH")
+
+
+# what people write of a move, as (kind of write, check of the record written last); None: by the rules
+MOVES: dict[str, tuple[Callable[[Forger], int], str | None]] = {
+    "there and back": (lambda f: _arrived(f, _moved(f, "file")), None),
+    "while paused": (lambda f: (_paused(f), _arrived(f, _moved(f), "paused"))[1], None),
+    "it ends there": (_moved, None),
+    "on without an arrival": (lambda f: (_moved(f), _paused(f))[1], "18 state"),
+    "a refusal after it": (
+        lambda f: (_moved(f), f.write("refused", {"action": "paused", "cause": "x", "participant": None}, by="PH"))[1],
+        "18 state",
+    ),
+    "a failure after it": (
+        lambda f: (
+            _moved(f),
+            f.write("attempt-failed", {"person": None, "action": "paused", "failure": "unknown-person"}, by=None),
+        )[1],
+        "18 state",
+    ),
+    "moved twice": (lambda f: (_moved(f), _moved(f))[1], "18 state"),
+    "to nowhere": (lambda f: _moved(f, "elsewhere"), "19 rule of the kind"),
+    "arrived without a move": (lambda f: _arrived(f, 3), "18 state"),
+    "of another move": (lambda f: _arrived(f, _moved(f) - 1), "19 rule of the kind"),
+    "into another state": (lambda f: _arrived(f, _moved(f), "closed"), "19 rule of the kind"),
+    "on after a false arrival": (lambda f: (_arrived(f, _moved(f), "closed"), _paused(f))[1], "18 state"),
+    "arrived twice": (lambda f: _arrived(f, _arrived(f, _moved(f)) - 1), "18 state"),
+    "by a statistician": (lambda f: f.write("moved", {"to": "file"}, by="ST", role="sponsor"), "15 authority"),
+}
+
+
+@pytest.mark.requirement("L02", "R01")
+@pytest.mark.parametrize("name", MOVES)
+def test_all_three_agree_on_a_log_that_moved(forger: Forger, verifier: Verifier, tmp_path: Path, name: str) -> None:
+    write, check = MOVES[name]
+    if name == "there and back":
+        _arrived(forger, _moved(forger))
+        forger.confirm("P-001", 0)
+        forger.allocate("P-001")
+    seq = write(forger)
+    findings = agreed(verifier, as_export(forger.home, tmp_path / "export"))[1]
+    own = {(name, at) for name, at in findings if name[:2] != "26" and name[:2] != "23"}
+    if check is None:
+        assert not own
+    else:
+        assert (check, seq) in own
+
+
 @pytest.mark.requirement("S02")
 def test_all_three_refuse_the_encodings_on_which_libraries_disagree(
     told: Trial, verifier: Verifier, tmp_path: Path

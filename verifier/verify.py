@@ -1118,12 +1118,12 @@ def included_root(leaf: bytes, index: int, size: int, path: list[bytes]) -> byte
 
 # ---- records and their forms (§9) ------------------------------------------------------------------------------------
 
-STATES = ("none", "open", "sealed", "active", "paused", "closed", "opened", "recovering")
+STATES = ("none", "open", "sealed", "active", "paused", "closed", "opened", "recovering")  # moved is none of "every"
 ROLES = ("sponsor", "statistician", "custodian", "investigator", "pharmacist", "auditor")
 ALLOCATIONS, SEALINGS = ("allocated", "late", "receipt-entered"), ("generated", "imported", "resealed")
 LEADS_TO = {
     "study-opened": "open", "generated": "sealed", "imported": "sealed", "activated": "active", "paused": "paused",
-    "resumed": "active", "closed": "closed", "opened": "opened",
+    "resumed": "active", "closed": "closed", "opened": "opened", "moved": "moved",
 }  # fmt: skip
 
 
@@ -1238,6 +1238,12 @@ KINDS = {
     "recovered": _kind(
         "restored reserved number allocated state", "reason", "recovering", "statistician",
         "I have established what may have been used, and reserve it; nothing of it is given again."),
+    "moved": _kind(
+        "to", "(reason)", "every", "sponsor",
+        "I move this log to the place stated; nothing follows in the place that it leaves."),
+    "arrived": _kind(
+        "moved state", "", "moved", "sponsor",
+        "The log was moved here whole and verified; the study goes on from here."),
     "receipt-copied": _kind(
         "participant allocation", "", _SHOWN, "pharmacist auditor",
         "I made the receipt of this allocation again, marked COPY."),
@@ -1320,7 +1326,8 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "from": is_identifier, "proposal": is_count, "backup": or_null(is_digest),
     "missing": one_of("none", "known", "unknown"), "lost": or_null(record_of(seq=is_count, hash=is_digest)),
     "before": one_of(*_state), "state": one_of(*_state, "recovering"),
-    "original": record_of(prev=is_digest, body=is_any_string), "restored": is_count, "allocated": is_count,
+    "original": record_of(prev=is_digest, body=is_any_string), "restored": is_count, "moved": is_count,
+    "allocated": is_count,
     "reserved": lambda value: is_list(
         value, record_of(stratum=is_stratum, position=is_count, participant=or_null(is_identifier))),
     "clock": is_time, "share_digest": is_digest, "seed_digest": is_digest, "scope": one_of("evidence", "inspection"),
@@ -1456,6 +1463,8 @@ class History:
         self.reserved: dict[Place, str | None] = {}
         self.reserved_for: dict[tuple[str, str], list[int]] = {}
         self.restored: Record | None = None
+        self.moved: Record | None = None
+        self.left_state = "none"
         self.waiting: list[tuple[str, Place]] = []
         self.entered: list[Place] = []
         self._gone: dict[str, int] = {}
@@ -1515,6 +1524,8 @@ class History:
         self.count, self.last = self.count + 1, record
 
     def _take(self, record: Record) -> None:
+        if record.kind == "moved":
+            self.moved, self.left_state = record, self.state
         if record.kind in LEADS_TO:
             self.state = LEADS_TO[record.kind]
         if record.kind in ALLOCATIONS:
@@ -1614,8 +1625,11 @@ class History:
             if self.reserved.setdefault(place, item["participant"]) is not None:
                 self.reserved_for.setdefault((place[0], item["participant"]), []).append(place[1])
 
+    def _add_arrived(self, record: Record) -> None:
+        self.state = record["state"]
 
-# ---- the rules of the kinds (§10.3 - §10.11; check 19) ---------------------------------------------------------------
+
+# ---- the rules of the kinds (§10.3 - §10.12; check 19) ---------------------------------------------------------------
 # Each is given the history before the record, and raises a Fault.
 
 TOGETHER_NEVER = (
@@ -1902,6 +1916,17 @@ def _holds_what_is_implied(history: History, reserved: dict[Place, str | None]) 
         need(gap is None, "a position below one entered is not reserved", None, gap)
 
 
+def rule_moved(_: History, record: Record) -> None:
+    """§10.12."""
+    need(record["to"] in ("file", "postgresql"), "moved to no place that there is", "file, postgresql", record["to"])
+
+
+def rule_arrived(history: History, record: Record) -> None:
+    """§10.12."""
+    same(record["moved"], history.moved.seq if history.moved else None, "not the newest move")
+    same(record["state"], history.left_state, "it leads to another state")
+
+
 def rule_reviewed(_: History, record: Record) -> None:
     """§10.9."""
     since, until = milliseconds(record["since"]), milliseconds(record["until"])
@@ -1918,7 +1943,8 @@ RULES: dict[str, Callable[[History, Record], None]] = {
     "allocated": rule_allocated, "late": rule_late, "shown-again": its_allocation, "looked-up": its_allocation,
     "unblinded": its_allocation, "receipt-copied": its_allocation, "corrected": rule_corrected,
     "reassignment-proposed": rule_reassignment_proposed, "reassigned": rule_reassigned, "restored": rule_restored,
-    "receipt-entered": rule_receipt_entered, "recovered": rule_recovered, "reviewed": rule_reviewed,
+    "receipt-entered": rule_receipt_entered, "recovered": rule_recovered, "moved": rule_moved,
+    "arrived": rule_arrived, "reviewed": rule_reviewed,
 }  # fmt: skip
 
 

@@ -48,8 +48,14 @@ class Attempt:
 def check_state(kind: str, state: str) -> None:
     """Refused unless a record of this kind may be written in this state of the study (21 CFR 11.10(f))."""
     allowed = ALLOWED_STATES.get(kind)
-    if allowed is None or state in allowed:
+    if (allowed is None and state != "moved") or (allowed is not None and state in allowed):
         return
+    if allowed is None or state == "moved":
+        raise Refused(
+            "moved",
+            "the log was moved to another place: nothing is written where it was",
+            "Go on in its new place; the last record says where.",
+        )
     if kind in ("opened", "share-given") and state != "opened":
         raise Refused(
             "not-closed", f"the study is {state}: a list is opened after the close", "The sponsor closes it first."

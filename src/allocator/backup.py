@@ -16,20 +16,26 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from allocator import PROGRAM
 from allocator.canonical import CanonicalError, canonical_bytes, format_time, parse_canonical, parse_time
 from allocator.errors import EvidenceError, InputError, StorageError
 from allocator.home import StudyPlace, sync_folder
 from allocator.keys import KeyFolder
+from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, link
-from allocator.stores import need_file
+from allocator.log_copy import copy_snapshot, this_moment
+from allocator.sqlite_store import SqliteStore
+from allocator.stores import address_of, check_first
 from allocator.text import is_identifier, shown
+
+if TYPE_CHECKING:
+    from allocator.postgres_connection import Bounded
 
 FORMAT = "allocator-backup/1"
 MANIFEST = "manifest.json"
@@ -154,7 +160,6 @@ def _name(unnamed: Path, file: Path) -> None:
 
 
 def _check_target(place: StudyPlace, file: Path) -> None:
-    need_file(place, "backup")
     if file.exists() or file.is_symlink():
         raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name.")
     if not file.parent.is_dir():
@@ -165,8 +170,22 @@ def _check_target(place: StudyPlace, file: Path) -> None:
 
 
 def _copy(place: StudyPlace, folder: Path) -> dict[str, Path]:
-    """Copies of the study's files at one moment, by their path in a home."""
+    """Copies of the study's files at one moment, by their path in a home; a log in PostgreSQL is a file among them."""
+    with ExitStack() as stack:
+        copies, moment = _copy_files(place, folder, stack)
+        if moment is not None:  # nobody waits for it
+            log = folder / str(len(copies))
+            copy_snapshot(moment, place.study, log)
+            with SqliteStore(log) as store:
+                check_first(place, store.record(0))
+            copies[str(place.log_file.relative_to(place.home))] = log
+    return copies
+
+
+def _copy_files(place: StudyPlace, folder: Path, stack: ExitStack) -> tuple[dict[str, Path], Bounded | None]:
+    """Copy what lies in the home, while nobody writes; and what sees the log of that moment where it lies elsewhere."""
     copies: dict[str, Path] = {}
+    address = address_of(place)
     with KeyFolder(place.keys).lock():
         for source in _sources(place):
             path = str(source.relative_to(place.home))
@@ -175,7 +194,8 @@ def _copy(place: StudyPlace, folder: Path) -> dict[str, Path]:
         if journal.exists():  # a crash left it: the copy is rolled back, as the next writer would do with the log
             log = copies[str(place.log_file.relative_to(place.home))]
             shutil.copyfile(journal, log.with_name(log.name + "-journal"))
-    return copies
+        moment = this_moment(address, KnownServers(place.keys)) if address else None
+        return copies, stack.enter_context(moment) if moment else None
 
 
 def _sources(place: StudyPlace) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from allocator.errors import EvidenceError, InputError, Refused
 from allocator.log import Record
 from allocator.method import DesignError
 from allocator.person import Role
+from allocator.relocation import check_here
 from allocator.sealing import seed_commitment
 from allocator.session import finish_renaming, reason_detail
 from allocator.setup import SetupService
@@ -103,6 +104,7 @@ class ContinuityService(SetupService):
 
     def check_may(self, actor: Actor, kind: str) -> None:
         """Refused, and the refusal recorded, unless this person may write a record of this kind."""
+        check_here(self._store.last())
         try:
             self._writer.check_role(actor, kind)
         except Refused as refusal:

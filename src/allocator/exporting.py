@@ -31,10 +31,11 @@ from allocator.export import (
 from allocator.home import StudyPlace, is_file, sync_folder
 from allocator.keys import head_line
 from allocator.log import Record
+from allocator.log_copy import copy_to_file
 from allocator.merkle import Tree
 from allocator.publishing import PublishingService
 from allocator.receipt import file_name
-from allocator.stores import need_file
+from allocator.stores import address_of
 from allocator.text import shown
 from allocator.trail import csv_lines, json_lines, trail_row
 from allocator.writer import Actor
@@ -95,6 +96,9 @@ def export_study(service: PublishingService, actor: Actor, target: Path, scope: 
             folder.mkdir(mode=0o755 if scope == "evidence" else 0o700)  # private details are for their owner only
             with service.exporting(actor, scope) as record:  # nobody else writes: all files are of one moment
                 _copy_files(service.place, folder, scope, opened=service.history.state == "opened")
+            address = address_of(service.place) if scope == "inspection" else None
+            if address is not None:  # a stranger needs no database: the log is a file here, up to this record
+                copy_to_file(address, service.study.id, folder / service.place.log_file.name, until=record.seq)
             _write_records(service, folder, record, scope)
             manifest = _write_manifest(service, actor, folder, record, scope)
             folder.rename(target)
@@ -110,7 +114,6 @@ def export_study(service: PublishingService, actor: Actor, target: Path, scope: 
 
 def check_target(place: StudyPlace, target: Path) -> None:
     """InputError unless the folder can be made: not there yet, outside the home's own folders."""
-    need_file(place, "export")
     if target.exists() or target.is_symlink():
         raise InputError("file-exists", f"{shown(str(target))} is there already", "Give the name of a new folder.")
     if not target.parent.is_dir():

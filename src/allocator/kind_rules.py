@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from allocator import allocation, recovery, sealing
+from allocator import allocation, recovery, relocation, sealing
 from allocator.canonical import parse_time
 from allocator.case import Case, code_digest, evidence
 from allocator.errors import EvidenceError, Refused
@@ -407,6 +407,8 @@ RULE_OF_KIND: dict[str, Callable[[Case], None]] = {
     "restored": recovery.check_restored,
     "receipt-entered": _receipt_entered,
     "recovered": recovery.check_recovered,
+    "moved": relocation.check_moved,
+    "arrived": relocation.check_arrived,
     "receipt-copied": _about_allocation,
     "share-given": _share_of,
     "opened": _opened,

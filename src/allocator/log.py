@@ -190,6 +190,14 @@ KINDS: dict[str, Kind] = {
         details=("reason",),
         meaning="I have established what may have been used, and reserve it; nothing of it is given again.",
     ),
+    "moved": Kind(
+        fields=("to",),
+        optional_details=("reason",),
+        meaning="I move this log to the place stated; nothing follows in the place that it leaves.",
+    ),
+    "arrived": Kind(
+        fields=("moved", "state"), meaning="The log was moved here whole and verified; the study goes on from here."
+    ),
     "receipt-copied": Kind(
         fields=("participant", "allocation"), meaning="I made the receipt of this allocation again, marked COPY."
     ),
@@ -234,11 +242,12 @@ STATES: dict[str, str] = {
     "resumed": "active",
     "closed": "closed",
     "opened": "opened",
+    "moved": "moved",
 }
 # The kinds that lead to the state named in their own `state`: back to the one before, or to "recovering".
-STATED = ("restored", "recovered")
+STATED = ("restored", "recovered", "arrived")
 STATE_KINDS = (*STATES, *STATED)
-# In which states a kind may be written; a kind that is not named here may be written in every state.
+# In which states a kind may be written; a kind that is not named here may be written in every state but "moved".
 ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "decided": ("open", "sealed", "active", "paused"),
     "generated": ("open", "sealed"),  # none after activation
@@ -265,6 +274,7 @@ ALLOWED_STATES: dict[str, tuple[str, ...]] = {
     "resealed": ("sealed", "active", "paused", "closed"),
     "receipt-entered": ("recovering",),
     "recovered": ("recovering",),
+    "arrived": ("moved",),
     "receipt-copied": ("active", "paused", "closed", "opened", "recovering"),
     "share-given": ("closed",),  # nothing can be allocated any more, and nothing leads back from here
     "opened": ("closed",),

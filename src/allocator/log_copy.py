@@ -17,20 +17,44 @@ from allocator.errors import EvidenceError, StorageError
 from allocator.home import sync_folder
 from allocator.log import GENESIS, link
 from allocator.sqlite_store import create_log
+from allocator.stores import need_postgres
 
 if TYPE_CHECKING:
+    from allocator.known_servers import KnownServers
     from allocator.postgres_connection import Bounded
 
+BUSY_SECONDS = 10.0
 _RECORD = "INSERT INTO record (seq, prev, body, kind, participant, stratum, position) VALUES (?,?,?,?,?,?,?)"
 _DETAIL = "INSERT INTO detail (seq, field, salt, value) VALUES (?,?,?,?)"
 
 
-def copy_to_file(address: str, study: str, path: Path) -> tuple[int, bytes]:
+@contextmanager
+def this_moment(address: str, known: KnownServers | None = None) -> Iterator[Bounded]:
+    """A read-only connection to the server that is written to, never to a standby: it sees the database as of now.
+
+    Raises:
+        EvidenceError: it is an old primary, by what this home knows of its servers.
+        InputError, StorageError: the database cannot be read.
+    """
+    need_postgres()
+    from allocator.postgres_connection import connect, translated
+
+    connection, server = connect(address, busy_seconds=BUSY_SECONDS)
+    with closing(connection), translated(address):
+        if known is not None:
+            known.check(server)
+        connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute(b"SELECT version FROM allocator.version")  # the first query is what fixes the moment
+        yield connection
+
+
+def copy_to_file(address: str, study: str, path: Path, *, until: int | None = None) -> tuple[int, bytes]:
     """Copy the log of a study in PostgreSQL, as of now, into a new file.
 
     Args:
         address: of the database.
         study: its id.
+        until: the last record wanted, where others may have written after it; None for all.
         path: of the file, which must not be there. It is whole and durable on return, and gone after an error; a crash
             may leave a part of it, so give it its real name afterwards.
 
@@ -41,20 +65,18 @@ def copy_to_file(address: str, study: str, path: Path) -> tuple[int, bytes]:
         InputError, StorageError: the database cannot be read; it has no record of this study; the disk refused.
         EvidenceError: the chain breaks, or the records do not hold together.
     """
-    from allocator.postgres_evidence import snapshot
-
-    with snapshot(address) as connection:
-        return copy_snapshot(connection, study, path)
+    with this_moment(address) as connection:
+        return copy_snapshot(connection, study, path, until=until)
 
 
-def copy_snapshot(connection: Bounded, study: str, path: Path) -> tuple[int, bytes]:
-    """As `copy_to_file`, from a connection of `postgres_evidence.snapshot`: of the moment when that was taken."""
+def copy_snapshot(connection: Bounded, study: str, path: Path, *, until: int | None = None) -> tuple[int, bytes]:
+    """As `copy_to_file`, from a connection of `this_moment`: of the moment when that was taken."""
     if os.path.lexists(path):
         raise StorageError("file-exists", f"{path.name} is there already", "Nothing was done.")
     try:
         with _as_storage(path):
             create_log(path)
-            count, head = _filled(path, connection, study)
+            count, head = _filled(path, connection, study, until)
             _sync(path)
     except BaseException:
         for left in (path, path.with_name(path.name + "-journal")):
@@ -63,20 +85,21 @@ def copy_snapshot(connection: Bounded, study: str, path: Path) -> tuple[int, byt
     return count, head
 
 
-def _filled(path: Path, connection: Bounded, study: str) -> tuple[int, bytes]:
+def _filled(path: Path, connection: Bounded, study: str, until: int | None) -> tuple[int, bytes]:
     """Fill an empty log in one transaction; it is synced afterwards, once."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)) as file:
         for pragma in ("synchronous=OFF", "foreign_keys=1", "trusted_schema=0"):
             file.execute(f"PRAGMA {pragma}")
         file.execute("BEGIN EXCLUSIVE")
-        count, head = _fill(file, connection, study)
+        count, head = _fill(file, connection, study, until)
         file.execute("COMMIT")
-    if not count:
-        raise StorageError("no-log", f"the database has no log of study {study}", "Is it the right one?")
+    if count <= (until or 0):
+        said = f"lacks record {count}" if count else f"has no log of study {study}"
+        raise StorageError("no-log", f"the database {said}", "Is it the right one?")
     return count, head
 
 
-def _fill(file: sqlite3.Connection, connection: Bounded, study: str) -> tuple[int, bytes]:
+def _fill(file: sqlite3.Connection, connection: Bounded, study: str, until: int | None) -> tuple[int, bytes]:
     """Every record and its private details, in order; the details beside one pass over the records."""
     from allocator.postgres_evidence import scan
 
@@ -85,6 +108,8 @@ def _fill(file: sqlite3.Connection, connection: Bounded, study: str) -> tuple[in
     following = next(details, None)
     for row in scan(connection, "seq, prev, body, kind, participant, stratum, position", "record", study):
         seq, prev, body = row[:3]
+        if until is not None and seq > until:
+            return count, head
         if seq != count or prev != head:
             raise _changed(f"the chain breaks at record {count}")
         file.execute(_RECORD, row)

@@ -64,6 +64,8 @@ PERMITTED: dict[str, frozenset[Role]] = {
     "restored": frozenset({Role.SPONSOR}),
     "receipt-entered": frozenset({Role.SPONSOR, Role.STATISTICIAN}),
     "recovered": frozenset({Role.STATISTICIAN}),
+    "moved": frozenset({Role.SPONSOR}),
+    "arrived": frozenset({Role.SPONSOR}),
     "receipt-copied": frozenset({Role.PHARMACIST, Role.AUDITOR}),
     "share-given": frozenset({Role.STATISTICIAN, Role.CUSTODIAN}),
     "opened": frozenset({Role.STATISTICIAN, Role.CUSTODIAN}),

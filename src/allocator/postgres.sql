@@ -5,15 +5,29 @@
 BEGIN;
 
 -- The owner logs in nowhere. Who works for a study is in `allocator_writer`, who only reads in `allocator_auditor`.
+-- Roles belong to the whole cluster: those of another database with this schema serve, any other ones are refused.
+-- Where the administrator is no superuser, as on a managed server, the owner's rights are lent until the end.
 DO $$
 DECLARE
     wanted TEXT;
 BEGIN
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE 'the database has the encoding %: make one with UTF8', current_setting('server_encoding');
+    END IF;
     FOREACH wanted IN ARRAY ARRAY['allocator_owner', 'allocator_writer', 'allocator_auditor'] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = wanted) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        ELSIF EXISTS (
+            SELECT FROM pg_catalog.pg_roles AS r WHERE r.rolname = wanted AND (rolcanlogin OR rolsuper OR rolcreaterole
+                OR rolcreatedb OR rolbypassrls OR rolreplication
+                OR EXISTS (SELECT FROM pg_catalog.pg_auth_members WHERE member = r.oid))
+        ) THEN
+            RAISE 'there is a role % that may more than it should', wanted;
         END IF;
     END LOOP;
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        GRANT allocator_owner TO CURRENT_USER;
+    END IF;
 END $$;
 
 CREATE SCHEMA allocator AUTHORIZATION allocator_owner;
@@ -128,5 +142,13 @@ GRANT USAGE ON SCHEMA allocator TO allocator_writer, allocator_auditor;
 GRANT SELECT ON ALL TABLES IN SCHEMA allocator TO allocator_writer, allocator_auditor;
 GRANT INSERT ON allocator.record, allocator.detail TO allocator_writer;
 GRANT INSERT (study), UPDATE (turn) ON allocator.study TO allocator_writer;
+
+RESET ROLE;
+DO $$
+BEGIN
+    IF NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) THEN
+        REVOKE allocator_owner FROM CURRENT_USER;
+    END IF;
+END $$;
 
 COMMIT;

@@ -21,6 +21,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
+from allocator.postgres_address import next_step, refuse_open, secured
 
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it would say of a lost connection, we say
 SCHEMA_VERSION = 1  # allocator.version in postgres.sql
@@ -77,7 +78,7 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Se
     """Connect and set the limits; returns the connection and its server.
 
     Raises:
-        InputError: no address that libpq understands; no schema there.
+        InputError: no address that libpq understands, or one that lets anybody answer; no schema there.
         StorageError: no connection, or a server that does not make commits durable.
     """
     with translated(url):
@@ -94,7 +95,7 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Se
 
 def address_parts(url: str, **given: str) -> dict[str, Any]:
     """What libpq is told: an address, what is `given` instead, and what must be so. InputError when it is none."""
-    return {**parsed(url), **given, "client_encoding": "UTF8", "application_name": "allocator"}
+    return {**secured(parsed(url)), **given, "client_encoding": "UTF8", "application_name": "allocator"}
 
 
 def refuse_standby(server: Server) -> None:
@@ -129,6 +130,7 @@ def _no_address() -> InputError:
 
 def set_up(connection: Bounded, busy_seconds: float) -> Server:
     """Limits of this connection; StorageError unless what is committed here is durable and whole."""
+    refuse_open(connection.info.get_parameters())
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()
@@ -188,7 +190,7 @@ def as_ours(url: str, error: psycopg.Error) -> AllocatorError:
         return StorageError("read-only", "the database can only be read", "Nothing was written. Is it a standby?")
     if state.startswith("42"):
         return EvidenceError("log-schema", f"the database is not as made: {said}", "Run `allocator verify`.")
-    return StorageError("unavailable", f"the database: {said}", "Nothing was written. Ask again, or tell the sponsor.")
+    return StorageError("unavailable", f"the database: {said}", next_step(said))
 
 
 _CHECK = "Nothing was written. Run `allocator verify`."

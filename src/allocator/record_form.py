@@ -186,6 +186,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "state": _one_of(*BEFORE_STATES, "recovering"),
     "original": _original,
     "restored": _count,
+    "moved": _count,
     "reserved": _list_of(_reservation),
     "allocated": _count,
     "clock": _time,

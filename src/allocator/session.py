@@ -23,6 +23,7 @@ from allocator.home import StudyPlace, inside_git, is_file, is_passing, sync_fol
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
 from allocator.person import Person, Role
+from allocator.relocation import check_here
 from allocator.store import OpenStore
 from allocator.stores import open_log
 from allocator.study import MAX_FILE, Study, toml_tables
@@ -66,14 +67,22 @@ class StudySession:
         self.history: History = self._writer.history
 
     @classmethod
-    def open(cls, place: StudyPlace, *, stretching: KeyStretching = STANDARD, **givens: Any) -> Self:
-        """Open a study that `open_study` made.
+    def open(
+        cls,
+        place: StudyPlace,
+        *,
+        stretching: KeyStretching = STANDARD,
+        store: OpenStore | None = None,
+        keys: KeyFolder | None = None,
+        **givens: Any,
+    ) -> Self:
+        """Open a study that `open_study` made; with another store or other keys than its place has, where given.
 
         Raises:
             EvidenceError: the study file is not the one whose fingerprint is in record 0; the log is damaged.
             StorageError: the files cannot be read.
         """
-        store = open_log(place)
+        store = store or open_log(place)
         try:
             study = read_study_copy(place)
             opening = store.record(0)
@@ -95,7 +104,7 @@ class StudySession:
         except BaseException:
             store.close()
             raise
-        return cls(place, study, store, KeyFolder(place.keys, stretching=stretching), **givens)
+        return cls(place, study, store, keys or KeyFolder(place.keys, stretching=stretching), **givens)
 
     def close_files(self) -> None:
         """Close the log."""
@@ -114,7 +123,11 @@ class StudySession:
 
         Raises:
             CredentialError: unknown, not enrolled, deactivated, or a wrong passphrase.
+            Refused: the log was moved away, so that nothing but its arrival can be signed.
         """
+        last = self._store.last()
+        if action != "arrived":
+            check_here(last)
         person = self.history.person(person_id)
         if person is None:
             self._writer.write_failure(None, action, "unknown-person")
@@ -131,7 +144,7 @@ class StudySession:
                 f"{person.id} is not enrolled and can do nothing yet",
                 f"Enrol with the one-time code: allocator --as {person.id} person enrol --code CODE",
             )
-        self._delay(person.id)
+        self._delay(person.id, last)
         try:
             keys = self._keys.unlock(self.study.id, person.id, passphrase())
         except CredentialError as error:
@@ -144,9 +157,8 @@ class StudySession:
             )
         return Actor(person=person.id, keys=keys)
 
-    def _delay(self, person_id: str) -> None:
+    def _delay(self, person_id: str, last: Record | None) -> None:
         since = self._clock() - DELAY_WINDOW
-        last = self._store.last()
         recent = max(0, last.seq - DELAY_RECORDS) if last else 0
         failures = sum(
             1

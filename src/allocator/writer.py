@@ -20,6 +20,7 @@ from allocator.history import History
 from allocator.keys import KeyFolder, PrivateKeys
 from allocator.log import FORMAT, KINDS, Detail, Record, detail_commitment, new_record
 from allocator.person import Role, acting_role, sign
+from allocator.relocation import check_here
 from allocator.rules import check_record
 from allocator.sealing import SealedSchedule
 from allocator.store import Store
@@ -40,7 +41,7 @@ NEED_WHOLE_LOG = (
         "reassigned",
         "resealed",
     ),
-    *("receipt-entered", "recovered"),
+    *("receipt-entered", "recovered", "moved", "arrived"),
 )
 NEED_SEALED = ("confirmed", "allocated", "late", "receipt-entered")  # kinds whose rules look into the sealed schedule
 
@@ -112,7 +113,8 @@ class RecordWriter:
                     record = self._append(actor, role, draft, now)
                 # ==== POINT OF NO RETURN: the commit is durable. From here on nothing may fail the act. ====
             except (Refused, EvidenceError) as refusal:
-                if refusal.code != "newer-log":  # what a newer program goes on writing is not ours to write into
+                # what a newer program goes on writing, or what went to another place, is not ours to write into
+                if refusal.code not in ("newer-log", "moved"):
                     self._record_refusal(actor, action, refusal, participant)
                 raise
             except StorageError as error:
@@ -128,7 +130,9 @@ class RecordWriter:
             self._record_refusal(actor, action, refusal, participant)
 
     def write_failure(self, person: str | None, action: str, failure: str) -> None:
-        """Record a failed attempt, unsigned: nobody proved who they are."""
+        """Record a failed attempt, unsigned: nobody proved who they are. Not where the log left: nothing follows."""
+        if (last := self._store.last()) is not None and last.kind == "moved":
+            return
         with self._keys.lock():
             with self._store.transaction():
                 now = self._now("attempt-failed")
@@ -160,9 +164,12 @@ class RecordWriter:
 
     def _now(self, action: str) -> datetime:
         """The time of an act, from a clock that does not contradict the log, in a log that is not behind its head."""
+        last = self._store.last()
+        if action != "arrived":
+            check_here(last)
         if action != "restored":  # the one act that says so itself
             self.check_head()
-        now, last = self._clock(), self._store.last()
+        now = self._clock()
         if now < EARLIEST:
             raise StorageError(
                 "clock-unset",
@@ -234,7 +241,8 @@ class RecordWriter:
                 record = self._append(actor, person.roles[0], Draft(kind="refused", fields=fields), now)
             self._advance_head(record)
         except AllocatorError as error:
-            self._notify(f"the refusal could not be recorded: {error.message}")
+            if error.code != "moved":
+                self._notify(f"the refusal could not be recorded: {error.message}")
 
     def _advance_head(self, record: Record) -> None:
         self.history.wrote(record)
