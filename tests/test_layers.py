@@ -62,6 +62,7 @@ PURE = [
     "person",
     "record_form",
     "log",
+    "remembered",
     "chain",
     "allocation",
     "store",
@@ -97,7 +98,7 @@ PURE = [
 ]
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
-    *("postgres_store", "stores", "keys"),
+    *("postgres_pool", "postgres_store", "stores", "keys"),
     *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),

@@ -19,16 +19,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from allocator.errors import AllocatorError, EvidenceError, StorageError
+from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
-from allocator.log import GENESIS, Detail, Record
+from allocator.log import GENESIS, Detail, Record, link
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
@@ -49,7 +49,7 @@ BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
 PAGE = 1_000  # rows read at a time
 _COLUMNS = "prev, body, kind, participant, stratum, position"
-_RECORD = f"SELECT {_COLUMNS} FROM allocator.record WHERE study = %s"
+_RECORD = f"SELECT seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _TURN = b"SELECT turn FROM allocator.study WHERE study = %s FOR UPDATE"
 _LAST = f"{_RECORD} ORDER BY seq DESC LIMIT 1".encode()
@@ -59,7 +59,7 @@ _SINCE = f"{_RECORD} AND seq >= %s ORDER BY seq LIMIT {PAGE}".encode()
 _OF_LOG = f"""SELECT newest.* FROM unnest(%s::text[]) AS asked (of_kind) CROSS JOIN LATERAL
 ({_RECORD} AND kind = of_kind ORDER BY seq DESC LIMIT 1) AS newest""".encode()
 # The newest record of each kind of a participant, of a position: few, all that there are.
-_OF_OWNER = f"SELECT DISTINCT ON (kind) {_COLUMNS} FROM allocator.record WHERE study = %s"
+_OF_OWNER = f"SELECT DISTINCT ON (kind) seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
 _OF_PARTICIPANT = f"{_OF_OWNER} AND participant = %s ORDER BY kind, seq DESC".encode()
 _OF_POSITION = f"{_OF_OWNER} AND stratum = %s AND position = %s ORDER BY kind, seq DESC".encode()
 _INSERT = b"""INSERT INTO allocator.record (study, seq, prev, body, kind, participant, stratum, position)
@@ -219,33 +219,27 @@ class PostgresStore:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
         self._catch_up(new.fetchall())
         if own is not None and participant is not None:
-            with suppress(EvidenceError):  # of a damaged record; it is named when it is asked for
-                self._know((participant,), own.fetchall())
+            self._know((participant,), own.fetchall())
 
     def _catch_up(self, rows: list[tuple[Any, ...]]) -> None:
         """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
-        known = self._remembered.last
-        if known is not None:
-            with suppress(EvidenceError):  # of a damaged record; it is named when it is asked for
-                first, *new = [_record(row) for row in rows]
-                if first.hash == known.hash and len(rows) < PAGE:
-                    for record in new:
-                        self._follow(record)
-                    return
+        known, new = self._remembered.last, [_stored(row) for row in rows]
+        if known is None:
+            if new:
+                self._remembered.follow(new[-1])
+        elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
+            for row in new[1:]:
+                self._follow(row)
+        else:
             self._forget()
-            rows = self._fetch(_LAST, (self._study,))
-        if rows:
-            self._remembered.follow(_record(rows[-1]))
+            self._catch_up(self._fetch(_LAST, (self._study,)))
 
-    def _follow(self, record: Record) -> None:
+    def _follow(self, record: Stored | Record) -> None:
         """Remember the record that follows the last one."""
-        last = self._remembered.last
-        if record.seq != (last.seq + 1 if last else 0) or record.prev != (last.hash if last else GENESIS):
-            raise EvidenceError("log-changed", f"record {record.seq} does not follow the one before it")
         self._remembered.follow(record)
-        for (kinds, participant, _), listed in self._lists.items():
-            if record.kind in kinds and participant in (None, record.columns[1]):
-                listed.append(record)
+        kind, whose = (record.kind, record.participant) if isinstance(record, Stored) else record.columns[:2]
+        for question in [q for q in self._lists if kind in q[0] and q[1] in (None, whose)]:
+            del self._lists[question]
 
     def _forget(self) -> None:
         self._remembered.forget()
@@ -351,8 +345,9 @@ class PostgresStore:
         elif position is not None:
             owner = (stratum, position)
         if not self._within:
-            rows = [row for row in self._read_newest(owner, kinds) if row[2] in kinds]
-            return max(map(_record, rows), key=lambda record: record.seq, default=None)
+            rows = [row for row in map(_stored, self._read_newest(owner, kinds)) if row.kind in kinds]
+            newest = max(rows, default=None)
+            return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
         known = self._newest_of(owner, kinds)
         seq = max((known.get(kind, -1) for kind in kinds), default=-1)
         return self.record(seq) if seq >= 0 else None
@@ -375,10 +370,9 @@ class PostgresStore:
 
     def _kept(self, rows: list[tuple[Any, ...]]) -> dict[str, int]:
         """Rows remembered as records; by kind, the seq of each."""
-        records = [_record(row) for row in rows]
-        for record in records:
-            self._remembered.keep(record)
-        return {record.kind: record.seq for record in records}
+        for row in map(_stored, rows):
+            self._remembered.keep(row)
+        return {row[3]: row[0] for row in rows}
 
     def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[tuple[Any, ...]]:
         """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
@@ -408,19 +402,17 @@ class PostgresStore:
         if participant is not None:
             where, values = f"{where} AND participant = %s", (*values, participant)
         for row in self._pages(where, values, since):
-            yield _record(row[1:])
+            yield _record(row)
 
     def rows(self, since: int) -> Iterator[Stored]:
         """What is stored of each record, as of the first page."""
         last = self._remembered.last
         if self._within and last is not None and last.seq - since < PAGE:
-            known = [self._remembered.record(seq) for seq in range(since, last.seq + 1)]
-            remembered = [Stored(r.seq, r.prev, r.body, *r.columns) for r in known if r is not None]
-            if len(remembered) == len(known):
-                yield from remembered
+            known = [row for seq in range(since, last.seq + 1) if (row := self._remembered.stored(seq)) is not None]
+            if len(known) == last.seq + 1 - since:
+                yield from known
                 return
-        for seq, prev, body, *columns in self._pages("", (), since):
-            yield Stored(seq, prev, body.encode(), *columns)
+        yield from map(_stored, self._pages("", (), since))
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
@@ -473,10 +465,20 @@ class PostgresStore:
         raise RuntimeError("no try was made")
 
 
+def _stored(row: tuple[Any, ...]) -> Stored:
+    """A row of seq and `_COLUMNS`, as stored."""
+    seq, prev, body, *columns = row
+    return Stored(seq, prev, body.encode(), *columns)
+
+
 def _record(row: tuple[Any, ...]) -> Record:
-    """A row of `_COLUMNS` as a record; EvidenceError when its columns are not the body's."""
-    prev, body, *columns = row
-    return stored_record(prev, body.encode(), *columns)
+    """The same as a record; EvidenceError when its columns are not the body's."""
+    return stored_record(row[1], row[2].encode(), *row[3:])
+
+
+def _is_chain(rows: list[Stored]) -> bool:
+    """Whether each row follows the one before it."""
+    return all(b.seq == a.seq + 1 and b.prev == link(a.prev, a.body) for a, b in pairwise(rows))
 
 
 if __name__ == "__main__":  # python -m allocator.postgres_store | psql
