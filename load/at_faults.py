@@ -43,7 +43,6 @@ class Told:
 
     acts: list[dict[str, Any]] = field(default_factory=list)
     turns: Counter[str] = field(default_factory=Counter)
-    left_out: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -119,5 +118,4 @@ def report(load: Load, told: Told) -> list[str]:
         f"waiting: median {median * 1e3:.0f} ms, 99 % {waits[int(len(waits) * 0.99)] * 1e3:.0f} ms, "
         f"longest {last * 1e3:.0f} ms = {last / median:.1f} times the median; told busy {busy} times",
         "beside: " + (", ".join(f"{kind} {turns}" for kind, turns in told.turns.items()) or "nothing"),
-        *(f"LEFT OUT {said}" for said in told.left_out),
     ]

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,16 +71,23 @@ def run(load: Load, *, beside: tuple[str, ...] = BESIDE) -> Told:
     """All processes to their end; RuntimeError with its words where one failed."""
     told, workers, observers = Told(), list[subprocess.Popen[str]](), dict[str, subprocess.Popen[str]]()
     try:
-        with ThreadPoolExecutor(1) as other, _followed(load, told, "log --follow" in beside):
-            started = time.perf_counter()
+        # a thread for each process: one whose lines nobody took would stand still
+        with ThreadPoolExecutor(load.processes + 1) as pool, _followed(load, told, "log --follow" in beside):
             for number in range(load.processes):
                 home, study = load.homes[number % len(load.homes)], load.studies[number % len(load.studies)]
                 workers.append(_start("work", home, study, number, load.each))
-            pairs = other.submit(ask_side_by_side, load)
-            observers |= {kind: _start(kind, load.homes[0], *load.studies) for kind in beside if kind in TURNS}
             for worker in workers:
-                told.acts += _ended(worker)
-            told.acts += pairs.result(600)
+                _answer(worker)  # it is ready
+            observers |= {kind: _start(kind, load.homes[0], *load.studies) for kind in beside if kind in TURNS}
+            begin = threading.Barrier(2, timeout=120)
+            pairs = pool.submit(ask_side_by_side, load, begin)
+            begin.wait()
+            started = time.perf_counter()
+            for worker in workers:
+                _say(worker, "go")
+            for lines in pool.map(_ended, workers):
+                told.acts += lines
+            told.acts += pairs.result()
             told.seconds = time.perf_counter() - started
             for observer in observers.values():
                 observer.terminate()
@@ -95,12 +103,17 @@ def _add_turns(told: Told, kind: str, lines: list[dict[str, Any]]) -> None:
     for line in lines:
         told.turns[kind] += "turn" in line
         told.found += [f"{kind}: {line['found']}"] if "found" in line else []
-        told.left_out += [line["left out"]] if "left out" in line else []
 
 
-def _start(*arguments: object, **given: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("at_work.py")), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **given)
+def _start(*arguments: object) -> subprocess.Popen[str]:
+    command, pipe = [sys.executable, str(Path(__file__).with_name("at_work.py")), *map(str, arguments)], subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def _say(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
 
 
 def _ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
@@ -110,24 +123,21 @@ def _ended(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
-def ask_side_by_side(load: Load) -> list[dict[str, Any]]:
+def ask_side_by_side(load: Load, begin: threading.Barrier) -> list[dict[str, Any]]:
     """Two pharmacists, each a process, on two hosts where there are two, ask for one participant at one moment."""
     study, homes = load.studies[0], (load.homes[0], load.homes[-1])
-    askers = [
-        _start("ask", home, study, who, stdin=subprocess.PIPE) for home, who in zip(homes, ("PH", "PH2"), strict=True)
-    ]
+    askers = [_start("ask", home, study, who) for home, who in zip(homes, ("PH", "PH2"), strict=True)]
     service, lines = opened(homes[0], study), []
     actor = service.authenticate("IN", lambda: PASSPHRASE, "load")
     try:
         for asker in askers:
             _answer(asker)  # it is ready
+        begin.wait()
         for number in range(load.pairs):
             who = participant(PAIR, number)
             lines.append(confirm(service, actor, who, SITES[number % 2]))
             for asker in askers:
-                assert asker.stdin is not None
-                asker.stdin.write(f"{who}\n")
-                asker.stdin.flush()
+                _say(asker, who)
             lines += [_answer(asker) for asker in askers]
     finally:
         service.close_files()

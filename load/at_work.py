@@ -1,6 +1,6 @@
 """What the processes of `at_once.py` do: confirm and reveal, ask when told to, or look on again and again.
 
-`python load/at_work.py work HOME STUDY WORKER EACH`: participants of its own, one after another.
+`python load/at_work.py work HOME STUDY WORKER EACH`: participants of its own, one after another, once a line came.
 `python load/at_work.py ask HOME STUDY PERSON`: the participant on each line of the input.
 `python load/at_work.py verify|backup HOME STUDY…`: the studies in turn, until SIGTERM.
 Each prints one JSON object a line; an act's line is printed after the act returned, so a line is a promise.
@@ -93,6 +93,8 @@ def work(home: Path, study: str, worker: int, each: int) -> None:
     """One process: its participants, one after another, each act timed."""
     service = opened(home, study)
     actors = {who: service.authenticate(who, lambda: PASSPHRASE, "load") for who in ("IN", "PH")}
+    print(json.dumps({"ready": worker}), flush=True)
+    sys.stdin.readline()
     for number in range(each):
         who = participant(worker, number)
         print(json.dumps(confirm(service, actors["IN"], who, SITES[number % 2])), flush=True)
@@ -127,9 +129,6 @@ def stand_beside(kind: str, home: Path, studies: Sequence[str]) -> None:
             )
         said = json.loads(done.stdout or "{}") if "Traceback" not in done.stderr else {}
         code = said.get("error", {}).get("code")
-        if code == "not-in-postgres":
-            print(json.dumps({"left out": f"{kind} does not work with PostgreSQL yet"}), flush=True)
-            return
         if done.returncode and code != "busy":
             print(json.dumps({"found": f"{study}, turn {turn}: {done.stdout[-800:]} {done.stderr[-800:]}"}), flush=True)
             return

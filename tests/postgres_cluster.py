@@ -151,6 +151,50 @@ class Node:
                 row = done.fetchone() if done.description else None
         return row
 
+    # ---- put back to an earlier moment ------------------------------------------------------------------------------
+
+    @property
+    def archive(self) -> Path:
+        """Where finished WAL files go when it archives."""
+        return self.folder / "archive"
+
+    def set_up_archive(self) -> None:
+        """Before it starts: finished WAL files are copied into a folder beside its data."""
+        self.archive.mkdir()
+        _own(self.archive)
+        with (self.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+            file.write(f"archive_mode = on\narchive_command = 'cp %p {self.archive}/%f'\n")
+
+    def base_backup(self) -> Path:
+        """A base backup of it, while it runs."""
+        target = self.folder / "backup"
+        given = ["-D", target, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"]
+        self.run("pg_basebackup", *given, "-X", "stream", "-c", "fast", "--no-sync")
+        return target
+
+    def archive_all(self) -> None:
+        """Wait until all that it wrote is in the archive."""
+        (name,) = self.sql("SELECT pg_walfile_name(pg_switch_wal())")
+        wait_until((self.archive / name).exists, self.log)
+
+    def copied(self) -> Path:
+        """A copy of its data folder, while it is stopped."""
+        target = self.folder / "backup"
+        subprocess.run(["cp", "-a", self.data, target], check=True)
+        return target
+
+    def put_back(self, backup: Path, *, until: str = "") -> None:
+        """Put a backup in place of its data; recovered from the archive until a restore point, when one is named."""
+        shutil.rmtree(self.data)
+        backup.rename(self.data)
+        if until:
+            with (self.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
+                file.write(f"restore_command = 'cp {self.archive}/%f %p'\nrecovery_target_name = '{until}'\n")
+                file.write("recovery_target_action = promote\n")
+            signal_file = self.data / "recovery.signal"
+            signal_file.touch()
+            _own(signal_file)
+
     def follow(self, primary: Node) -> None:
         """Its folder is that of a standby of this primary when it starts."""
         where = f"host=127.0.0.1 port={primary.port} user=postgres application_name={self.name}"
@@ -210,7 +254,7 @@ class Cluster:
 
     def rejoin(self) -> None:
         """After `promote`: the other one becomes the standby, by a new base backup."""
-        self.standby.stop()
+        self.standby.kill()  # where it runs: nothing of it is kept
         shutil.rmtree(self.standby.data)
         given = ["-D", self.standby.data, "-h", "127.0.0.1", "-p", str(self.primary.port), "-U", "postgres"]
         self.standby.run("pg_basebackup", *given, "-X", "stream", "-c", "fast", "--no-sync")
@@ -239,8 +283,8 @@ class Template:
     def __init__(self, binaries: Path, folder: Path) -> None:
         self._binaries, self._folder, self._count = binaries, folder, 0
         self._node = self.node("template")
-        self._node.run("initdb", "-D", self._node.data, *["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
-                       "--no-instructions", "--wal-segsize=1")  # fmt: skip
+        usual = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        self._node.run("initdb", "-D", self._node.data, *usual, "--wal-segsize=1")
         with self.running() as node:
             _prepared(node.admin)
 
@@ -261,12 +305,14 @@ class Template:
             self._node.stop()
 
     @contextmanager
-    def alone(self) -> Iterator[Node]:
-        """A server with a copy of the data, started, without a standby."""
+    def alone(self, *, archived: bool = False) -> Iterator[Node]:
+        """A server with a copy of the data, started, without a standby; it archives its WAL when asked."""
         self._count += 1
         node = self.node(f"n{self._count}")
         try:
             copy_data(self._node, node)
+            if archived:
+                node.set_up_archive()
             node.start()
             yield node
         finally:

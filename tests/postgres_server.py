@@ -18,9 +18,10 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -90,6 +91,45 @@ class Server:
         return Server(host=self.host, port=self.port, **others)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnServer:
+    """A server that this process started.
+
+    Attributes:
+        admin: address of a superuser.
+        binaries: its programs, psql among them.
+        folder: its socket, its `log`, and its `data`.
+    """
+
+    admin: str
+    binaries: Path
+    folder: Path
+
+    @property
+    def port(self) -> int:
+        """On loopback."""
+        return int(self.admin.rpartition(":")[2].partition("/")[0])
+
+
+def reload(server: OwnServer) -> None:
+    """Let it read its files again; connections made from now on see them."""
+    with psycopg.connect(server.admin, autocommit=True) as connection:
+        (loaded,) = connection.execute("SELECT pg_conf_load_time()").fetchone() or (None,)
+        connection.execute("SELECT pg_reload_conf()")
+        while connection.execute("SELECT pg_conf_load_time()").fetchone() == (loaded,):
+            time.sleep(0.01)
+
+
+def turned_to_tls(server: OwnServer) -> bool:
+    """Turn TLS on, by `server.crt` and `server.key` in its data directory; False where it was built without."""
+    with psycopg.connect(server.admin, autocommit=True) as connection:
+        if connection.execute("SHOW ssl_library").fetchone() == ("",):
+            return False
+        connection.execute("ALTER SYSTEM SET ssl = on")
+    reload(server)
+    return True
+
+
 @contextmanager
 def postgres_server(**settings: str) -> Iterator[Server | None]:
     """A server, or None where there is no way to one; `settings` beside or instead of SETTINGS, where it is ours."""
@@ -97,12 +137,27 @@ def postgres_server(**settings: str) -> Iterator[Server | None]:
         with _server(given).database() as own:  # other processes may use the server, too
             yield own
         return
+    with own_server(**settings) as made:
+        yield _prepared(made.admin) if made else None
+
+
+@contextmanager
+def own_server(
+    files: Mapping[str, str] | None = None, *, debian_first: bool = False, **settings: str
+) -> Iterator[OwnServer | None]:
+    """A server started here, whatever the environment says, without the schema; None where there are no binaries.
+
+    Args:
+        files: content of files in its data directory by name, such as pg_hba.conf.
+        debian_first: Debian's binaries before the package's, which were built without TLS.
+        settings: beside or instead of SETTINGS.
+    """
     folder = Path(tempfile.mkdtemp(prefix="allocator-pg-", dir="/tmp"))  # short: the name of a socket has an end
     try:
         folder.chmod(0o755)
-        for binaries in _binaries(folder):
-            with _started(binaries, folder / "run", {**SETTINGS, **settings}) as admin:
-                yield _prepared(admin)
+        for binaries in chain(_debian() if debian_first else (), _binaries(folder)):
+            with _started(binaries, folder / "run", {**SETTINGS, **settings}, files or {}) as admin:
+                yield OwnServer(admin=admin, binaries=binaries, folder=folder / "run")
             return
         yield None
     finally:
@@ -121,6 +176,10 @@ def _binaries(folder: Path) -> Iterator[Path]:
             shutil.copytree(libraries, folder / libraries.name, symlinks=True)
             yield from _if_they_work(folder / package.name / version.name / "bin")
             break
+    yield from _debian()
+
+
+def _debian() -> Iterator[Path]:
     for binaries in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         yield from _if_they_work(binaries)
 
@@ -137,7 +196,7 @@ def _as_nobody() -> dict[str, object]:
 
 
 @contextmanager
-def _started(binaries: Path, folder: Path, settings: dict[str, str]) -> Iterator[str]:
+def _started(binaries: Path, folder: Path, settings: Mapping[str, str], files: Mapping[str, str]) -> Iterator[str]:
     server = None
     folder.mkdir()
     try:
@@ -145,6 +204,8 @@ def _started(binaries: Path, folder: Path, settings: dict[str, str]) -> Iterator
             shutil.chown(folder, "nobody", "nogroup")
         data, port = folder / "data", _free_port()
         _initialise(binaries, data)
+        for name, content in files.items():
+            put(data / name, content)
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(
                 [*_ended_with_us(), binaries / "postgres", "-D", data, "-k", folder, "-h", "127.0.0.1", "-p", str(port)]
@@ -171,6 +232,14 @@ def _initialise(binaries: Path, data: Path) -> None:
         [*command, "--no-sync", "--no-instructions"], cwd=data.parent, capture_output=True, text=True, **_as_nobody()
     )
     assert done.returncode == 0, done.stderr
+
+
+def put(path: Path, content: str) -> None:
+    """Write a file that only the server's user may read."""
+    path.write_text(content, "utf-8")
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(path, "nobody", "nogroup")
 
 
 def _ended_with_us() -> list[str]:

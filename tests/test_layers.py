@@ -62,10 +62,10 @@ PURE = [
     "person",
     "record_form",
     "log",
-    "remembered",
     "chain",
     "allocation",
     "store",
+    "remembered",
     "memory_store",
     "history",
     "case",
@@ -99,10 +99,11 @@ PURE = [
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
     *("postgres_pool", "postgres_store", "stores", "keys"),
-    *("postgres_evidence", "log_copy", "evidence", "export_evidence", "backup", "writer", "session"),
+    *("postgres_evidence", "log_copy", "database_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
-    *("opening", "newer_log", "restoring", "self_test", "cli", "__main__"),
+    *("log_end", "moving"),
+    *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]
 IMPURE = {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,18 +13,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
-from allocator import log_copy, stores
+from allocator import log_copy, restoring, stores
 from allocator.backup import read_backup
-from allocator.errors import EvidenceError, StorageError
+from allocator.cli import run
+from allocator.errors import AllocatorError, EvidenceError, InputError, Refused, StorageError
 from allocator.exporting import export_study
+from allocator.keys import ONLY_FOR_TESTS, KeyFolder
 from allocator.restoring import read_digest
 from postgres_server import Server
-from support import STUDY_ID, Trial
+from support import PASSPHRASE, STUDY_ID, Trial, open_home
 from test_postgres_study import database, template, told, trial, verdict  # noqa: F401
-
-VERIFY_PY = Path(__file__).parent.parent / "verifier" / "verify.py"
 
 
 def rows_of(log: Path) -> list[tuple[Any, ...]]:
@@ -117,3 +119,194 @@ def test_an_export_needs_no_database(
     theirs = json.loads(done.stdout)
     assert (code, done.returncode) == (0, 0), (said, done)
     assert said["verdict"] == theirs["verdict"] == "intact-local" and said["records"] == theirs["records"]
+
+
+# ---- restore: the table of docs/postgres.md -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def backed_up(trial: Trial, tmp_path: Path) -> Path:
+    """A backup of the trial, recorded in it."""
+    trial.service.backup(trial.actor("SP"), tmp_path / "backup.tar")
+    return tmp_path / "backup.tar"
+
+
+def put_back(trial: Trial, file: Path) -> restoring.Restored:
+    """Restore as SP."""
+    trial.service.close_files()
+    return restoring.restore(
+        trial.home,
+        file,
+        read_digest(file),
+        lambda service: service.authenticate("SP", lambda: PASSPHRASE, "restored"),
+        "the disk failed",
+        clock=trial.clock,
+        stretching=ONLY_FOR_TESTS,
+    )
+
+
+def refused_restore(trial: Trial, file: Path, raised: type[AllocatorError]) -> AllocatorError:
+    """The error of a restore that does nothing: every file of the home stays as it was."""
+    before = {path: path.read_bytes() for path in trial.home.rglob("*") if path.is_file()}
+    with pytest.raises(raised) as refusal:
+        put_back(trial, file)
+    assert {path: path.read_bytes() for path in trial.home.rglob("*") if path.is_file()} == before
+    return refusal.value
+
+
+def where(done: restoring.Restored) -> tuple[bool, bool, bool, str]:
+    """The log that was there was kept; it lies in PostgreSQL; it did before; what is missing."""
+    return done.kept_log, done.in_postgres, done.was_in_postgres, done.missing
+
+
+@pytest.mark.requirement("R03")
+def test_a_newer_log_in_the_database_stays_there_and_the_files_come_back(
+    trial: Trial, backed_up: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_before = trial.allocate("P-002")[0]
+    count = len(trial.records)
+    for lost in (trial.place.sealed_file, trial.place.keys / "PH.json"):
+        lost.unlink()
+    trial.place.postgres_file.write_bytes(b"{}")
+    done = put_back(trial, backed_up)
+    assert where(done) == (True, True, True, "none") and done.record.seq == count
+    assert not trial.place.log_file.exists() and done.aside is not None
+    assert verdict(capsys, trial.home) == ("intact-local", set())
+    trial.again()
+    assert trial.reveal("P-002").arm == told_before.arm and trial.allocate("P-003")[0].number == 3
+
+
+@pytest.mark.requirement("R03")
+def test_a_lost_home_is_put_back_beside_the_log_in_the_database(
+    trial: Trial, backed_up: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial.service.close_files()
+    shutil.rmtree(trial.home)
+    done = put_back(trial, backed_up)
+    assert where(done) == (True, True, True, "unknown")  # without a head nobody can tell
+    assert verdict(capsys, trial.home) == ("intact-local", set())
+    trial.again()
+    assert trial.service.history.state == "recovering" and trial.reveal("P-001").repeated
+
+
+def test_a_study_in_the_database_that_holds_is_not_put_back_by_mistake(trial: Trial, backed_up: Path) -> None:
+    assert refused_restore(trial, backed_up, Refused).code == "nothing-to-restore"
+
+
+def test_a_database_that_is_not_reached_stops_the_restore(
+    trial: Trial, backed_up: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.place.sealed_file.unlink()
+    monkeypatch.setenv(stores.VARIABLE, "postgresql://nobody@127.0.0.1:1/none")
+    error = refused_restore(trial, backed_up, StorageError)
+    assert error.code == "unavailable" and "unset ALLOCATOR_STORE" in (error.hint or "")
+    with postgres.database(schema=False) as empty:
+        monkeypatch.setenv(stores.VARIABLE, empty.admin)
+        assert refused_restore(trial, backed_up, InputError).code == "no-schema"
+
+
+@pytest.mark.requirement("L03", "R03")
+@pytest.mark.parametrize("later", [False, True])
+def test_without_the_database_the_log_is_a_file_and_the_head_tells_what_is_missing(
+    trial: Trial, tmp_path: Path, later: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "backup.tar"
+    trial.service.backup(trial.actor("SP"), file)
+    if later:
+        trial.confirm("P-002")
+    else:  # the record of the backup itself is never in it
+        KeyFolder(trial.place.keys).write_head(trial.records[-2].seq, trial.records[-2].hash)
+    trial.service.close_files()
+    monkeypatch.delenv(stores.VARIABLE)
+    done = put_back(trial, file)
+    assert where(done) == (False, False, True, "known" if later else "none")
+    assert trial.place.log_file.is_file() and not trial.place.postgres_file.exists()
+    assert done.aside is not None and (done.aside / "log.postgresql").is_file()
+    assert verdict(capsys, trial.home) == ("intact-local", set())
+    trial.again()
+    assert trial.service.history.state == ("recovering" if later else "active")
+
+
+@pytest.mark.requirement("L03", "R03")
+@pytest.mark.parametrize("how", ["older", "changed", "another", "none"])
+def test_a_log_in_the_database_that_is_not_the_newer_one_or_does_not_hold_is_left_alone(
+    trial: Trial, database: Server, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.service.close_files()
+    with database.copy() as older, database.database() as other:
+        trial.again()
+        trial.confirm("P-002")
+        file = tmp_path / "backup.tar"
+        trial.service.backup(trial.actor("SP"), file)
+        chosen = {"older": older, "changed": older, "another": other, "none": other}[how]
+        with psycopg.connect(older.admin, autocommit=True) as superuser:
+            if how == "changed":
+                superuser.execute("SET session_replication_role = replica")
+                superuser.execute("UPDATE allocator.record SET participant = 'P-009' WHERE seq = 1")
+        monkeypatch.setenv(stores.VARIABLE, chosen.writer)
+        if how == "another":
+            (tmp_path / "another").mkdir()
+            open_home(tmp_path / "another")
+        trial.service.close_files()
+        before = in_database(chosen)
+        done = put_back(trial, file)
+        assert where(done) == (False, False, True, "known") and in_database(chosen) == before
+    assert trial.place.log_file.is_file() and not trial.place.postgres_file.exists()
+    monkeypatch.delenv(stores.VARIABLE)
+    assert trial.again().history.state == "recovering"
+
+
+def in_database(server: Server) -> list[tuple[Any, ...]]:
+    """Every record in a database."""
+    with psycopg.connect(server.admin) as connection:
+        return connection.execute("SELECT * FROM allocator.record ORDER BY study, seq").fetchall()
+
+
+def test_a_log_that_is_a_file_here_is_not_mixed_with_the_database(
+    trial: Trial, backed_up: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = stores.address_given()
+    assert address is not None
+    monkeypatch.delenv(stores.VARIABLE)
+    put_back(trial, backed_up)
+    monkeypatch.setenv(stores.VARIABLE, address)
+    assert refused_restore(trial, backed_up, InputError).code == "other-store"
+    trial.place.postgres_file.write_bytes(b"{}")
+    assert refused_restore(trial, backed_up, InputError).code == "two-logs"
+
+
+def test_a_restore_beside_the_database_that_was_cut_off_is_done_again(
+    trial: Trial, backed_up: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StorageError("cannot-write", "cut off")
+
+    trial.place.sealed_file.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring, "_put_in_place", fails)
+        assert refused_restore(trial, backed_up, StorageError).code == "cannot-write"
+    assert where(put_back(trial, backed_up)) == (True, True, True, "none")
+    trial.again()
+    assert trial.kinds[-2:] == ["restored", "restored"]
+    assert verdict(capsys, trial.home) == ("intact-local", set())
+
+
+def test_the_command_says_where_the_log_is(
+    trial: Trial, backed_up: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOCATOR_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setattr(restoring, "STANDARD", ONLY_FOR_TESTS)
+    trial.service.close_files()
+    command = ["--home", str(trial.home), "--as", "SP", "restore", str(backed_up), "--reason", "lost"]
+    trial.place.sealed_file.unlink()
+    assert run(command) == 0
+    assert "The log in the database was the newer one and holds: it was kept, and stays" in capsys.readouterr().out
+    monkeypatch.delenv(stores.VARIABLE)
+    assert run(["--json", *command]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["log"], said["kept_log"], said["missing"]) == ("file", False, "known")
+    shutil.rmtree(trial.place.schedules)
+    (trial.place.schedules).mkdir()
+    trial.place.postgres_file.write_bytes(b"{}")
+    assert run(command) == 0
+    assert "The log is a file in this home now: unset ALLOCATOR_STORE" in capsys.readouterr().out

@@ -22,7 +22,7 @@ from allocator.postgres_connection import connect
 from allocator.postgres_evidence import expected_catalog, found_catalog
 from allocator.sqlite_store import SqliteStore
 from postgres_server import PASSWORD, Server
-from support import PASSPHRASE, STUDY_ID, Clock, Trial, finish_worker, ineligible_form, open_home, open_service
+from support import STUDY_ID, Clock, Trial, finish_worker, ineligible_form, open_home, open_service
 
 
 @pytest.fixture(scope="module")
@@ -127,18 +127,6 @@ def test_an_auditor_of_the_database_verifies(
 ) -> None:
     monkeypatch.setenv(stores.VARIABLE, database.auditor)
     assert verdict(capsys, trial.home) == ("intact-local", set())
-
-
-@pytest.mark.parametrize("command", ["restore {out}/none.tar --reason lost", "self-test"])
-def test_what_needs_the_file_refuses_and_records_nothing(
-    trial: Trial, elsewhere: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ALLOCATOR_PASSPHRASE", PASSPHRASE)
-    (elsewhere / "none.tar").write_bytes(b"")
-    before = len(trial.records)
-    code, said = told(capsys, trial.home, "--as", "SP", *command.format(out=elsewhere).split())
-    assert (code, said["error"]["code"]) == (2, "not-in-postgres"), said
-    assert len(trial.records) == before and [f.name for f in elsewhere.iterdir()] == ["none.tar"]
 
 
 def test_the_two_places_are_never_mixed(

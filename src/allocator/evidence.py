@@ -15,6 +15,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,29 +81,50 @@ def read_evidence(place: StudyPlace, given_heads: tuple[bytes, ...] = (), **give
     address = address_of(place)
     with ExitStack() as stack:
         with _no_writer(place):
-            findings = _file_findings(place)
-            study, study_findings = _read_study(place)
-            sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
-            registry = _contents(findings, place.registry_file)
-            seeds = _contents(findings, place.seed_file, place.next_seed_file)
-            head, head_findings = _read_head(place)
+            beside = read_beside(place)
             # what is read later is of this moment: a copy of the file, or a snapshot of the database
             moment = _snapshot(stack, address) if address else _copy_log(place.log_file, _folder(stack))
         log = stack.enter_context(_log_in_copy(*moment)) if isinstance(moment, tuple) else moment(place)
-        yield Evidence(
-            study=study,
-            rows=log.rows,
-            sealed_files=sealed_files,
-            registry=registry[0] if registry else None,
-            local_head=head,
-            given_heads=given_heads,
-            seeds=seeds,
-            **given,
-            readable=log.readable,
-            row_count=log.row_count,
-            chain=log.chain,
-            findings=(*findings, *study_findings, *head_findings, *log.findings),
-        )
+        yield with_log(beside, log, given_heads=given_heads, **given)
+
+
+@contextmanager
+def read_file(log: Path) -> Iterator[LogRead]:
+    """The log in a file, from a copy of it; for who knows that nobody writes there."""
+    with ExitStack() as stack:
+        yield stack.enter_context(_log_in_copy(*_copy_log(log, _folder(stack))))
+
+
+def read_beside(place: StudyPlace) -> Evidence:
+    """The evidence of a study in a home, but for the rows of its log."""
+    findings = _file_findings(place)
+    study, study_findings = _read_study(place)
+    sealed_files = _contents(findings, place.sealed_file, place.sealed_file.with_name("sealed.json.next"))
+    registry = _contents(findings, place.registry_file)
+    seeds = _contents(findings, place.seed_file, place.next_seed_file)
+    head, head_findings = _read_head(place)
+    return Evidence(
+        study=study,
+        rows=(),
+        sealed_files=sealed_files,
+        registry=registry[0] if registry else None,
+        local_head=head,
+        seeds=seeds,
+        findings=(*findings, *study_findings, *head_findings),
+    )
+
+
+def with_log(beside: Evidence, log: LogRead, **given: Any) -> Evidence:
+    """The same with the rows of a log, and what was given from elsewhere."""
+    return replace(
+        beside,
+        rows=log.rows,
+        readable=log.readable,
+        row_count=log.row_count,
+        chain=log.chain,
+        findings=(*beside.findings, *log.findings),
+        **given,
+    )
 
 
 def _folder(stack: ExitStack) -> Path:

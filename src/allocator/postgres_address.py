@@ -20,15 +20,15 @@ _CERTIFICATE = (
     "Nothing was written, and no password was sent. Is it the right host? The certificate of the authority that signed"
     " the server's belongs into ~/.postgresql/root.crt, or name it: sslrootcert=FILE (docs/postgres.md)."
 )
-_STEPS = {  # by words of libpq's, which its packages for Python say in English only
+_STEPS = {  # by words of libpq's, which its packages for Python say in English only; the first that fits
+    "pg_hba.conf": "Nothing was written. The database's administrator lets this host and user in, with TLS"
+    " (docs/postgres.md).",
     "SSL": _CERTIFICATE,
     "certificate": _CERTIFICATE,
     "no password supplied": "Nothing was written. A line of ~/.pgpass gives it: host, port, database and user as in the"
     " address, and nobody else may read the file (chmod 600).",
     "password authentication failed": "Nothing was written. Look at the password in ~/.pgpass, or ask the database's"
     " administrator.",
-    "pg_hba.conf": "Nothing was written. The database's administrator lets this host and user in, with TLS"
-    " (docs/postgres.md).",
     "does not exist": "Nothing was written. Look at the address in ALLOCATOR_STORE.",
     "definition of service": "Nothing was written. Look at ~/.pg_service.conf, or PGSERVICEFILE.",
     "failed to resolve host": "Nothing was written. Look at the host in ALLOCATOR_STORE.",

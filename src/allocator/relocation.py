@@ -1,4 +1,4 @@
-"""The rules of a log that moves to another place: sealed where it was, and going on where it went (docs/spec.md §10.12).
+"""The rules of a log that moves: sealed where it was, and going on where it went (docs/spec.md §10.12).
 
 ``moved`` is the last record of the old place. Nothing follows it but ``arrived``, which is written in the new one: so a
 copy left behind can never go on beside it.

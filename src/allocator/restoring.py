@@ -2,41 +2,56 @@
 
 Everything is done on a copy first: unpacked, verified, signed for. Only then does it take its place, and what stood
 there is moved aside, never removed. The local head is not put back: it tells what the restored log lacks.
+
+A log in PostgreSQL that holds and is the newer one stays where it is, and the record is written there; the files beside
+it are put back. Otherwise the log of the backup becomes a file of this home (docs/postgres.md).
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from allocator.backup import Manifest, unpack
-from allocator.errors import CredentialError, EvidenceError, InputError, Refused, StorageError
-from allocator.evidence import read_evidence
+from allocator.errors import CredentialError, EvidenceError, InputError, StorageError
 from allocator.home import StudyPlace, is_file, refuse_symlink, sync_folder
 from allocator.keys import STANDARD, KeyFolder, KeyStretching
 from allocator.log import Record
+from allocator.newer_log import check_needed, database_to_ask, judge, keep_newer_log
 from allocator.service import AllocationService
 from allocator.session import system_clock
-from allocator.stores import need_file
+from allocator.stores import files_only
 from allocator.text import shown
-from allocator.verdict import Verdict
-from allocator.verify import verify
 from allocator.writer import Actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did: its record, the manifest, what is missing, and whether the log of the home was kept."""
+    """What a restore did.
+
+    Attributes:
+        record: that says so.
+        manifest: of the backup.
+        missing: ``none``, ``known`` or ``unknown``.
+        kept_log: whether the log that was there was the newer one, and goes on.
+        in_postgres: whether the log that goes on lies in PostgreSQL.
+        was_in_postgres: whether it was to be found there before.
+        aside: where what stood in the home lies now.
+    """
 
     record: Record
     manifest: Manifest
     missing: str
     kept_log: bool
+    in_postgres: bool
+    was_in_postgres: bool
     aside: Path | None
 
 
@@ -53,8 +68,8 @@ def restore(
 ) -> Restored:
     """Put back the study that a backup holds.
 
-    The log that stands in the home is kept when it holds and is the newer one: only what is missing or damaged beside
-    it comes from the backup then.
+    The log that stands in the home, or in the database of ALLOCATOR_STORE, is kept when it holds and is the newer one:
+    only what is missing or damaged beside it comes from the backup then.
 
     Args:
         home: where; its keys/ are kept, and files missing there are put back.
@@ -69,9 +84,8 @@ def restore(
     Raises:
         Refused: there is nothing to put back, or this person may not.
         EvidenceError: the backup does not verify.
-        StorageError: the disk refused; what stood in the home still stands there.
+        StorageError: the disk refused, or the database cannot be asked; what stood in the home still stands there.
     """
-    need_file(None, "restore")
     for path in (home, home / "schedules", home / "keys"):
         refuse_symlink(path)
     home.mkdir(parents=True, exist_ok=True)
@@ -79,28 +93,33 @@ def restore(
         staged_home = Path(folder)
         manifest = unpack(file, staged_home)
         place = StudyPlace(home=home, study=manifest.study)
-        need_file(place, "restore")
         staged = StudyPlace(home=staged_home, study=manifest.study)
-        _check_needed(place, staged)
+        address = database_to_ask(place)
+        was_in_postgres = address is not None or os.path.lexists(place.postgres_file)
+        check_needed(place, staged, address)
         place.keys.mkdir(parents=True, exist_ok=True, mode=0o700)
         with KeyFolder(place.keys).lock():
             _clear_killed_restores(home, staged_home)
             _copy_disclosed(place, staged)
-            kept = _keep_newer_log(place, staged)
-            if (verdict := _judge(staged)).findings:
-                raise EvidenceError(
-                    "backup-broken",
-                    f"the backup does not verify: {verdict.findings[0].message}",
-                    "Nothing was put back. Try another backup.",
-                    [finding.as_json() for finding in verdict.findings[:5]],
-                )
             _copy_keys(place, staged)
-            record, missing = _sign(
-                place, staged, digest, authenticate, reason, clock=clock, stretching=stretching, notify=notify
-            )
+            kept = keep_newer_log(place, staged, address)
+            in_postgres = is_file(staged.postgres_file)
+            with nullcontext() if in_postgres else files_only():
+                _check_holds(staged)
+                record, missing = _sign(
+                    place, staged, digest, authenticate, reason, clock=clock, stretching=stretching, notify=notify
+                )
             aside = _put_in_place(place, staged, record)
             KeyFolder(place.keys).write_head(record.seq, record.hash)
-    return Restored(record=record, manifest=manifest, missing=missing, kept_log=kept, aside=aside)
+    return Restored(
+        record=record,
+        manifest=manifest,
+        missing=missing,
+        kept_log=kept,
+        in_postgres=in_postgres,
+        was_in_postgres=was_in_postgres,
+        aside=aside,
+    )
 
 
 def _clear_killed_restores(home: Path, own: Path) -> None:
@@ -110,47 +129,15 @@ def _clear_killed_restores(home: Path, own: Path) -> None:
             shutil.rmtree(left)
 
 
-def _judge(place: StudyPlace) -> Verdict:
-    with read_evidence(place) as evidence:
-        return verify(evidence)
-
-
-def _check_needed(place: StudyPlace, staged: StudyPlace) -> None:
-    """A study that holds and reaches its own head needs nothing: an older log would only lose records."""
-    if not place.log_file.exists():
-        return
-    verdict = _judge(place)
-    if verdict.verdict == "intact-local" and not _missing_keys(place, staged):
-        raise Refused(
-            "nothing-to-restore",
-            f"{place.study} in {shown(str(place.home))} holds, and reaches its head: nothing is missing",
-            "If it was put back with the whole machine, state the loss instead: allocator recover --reason TEXT.",
+def _check_holds(staged: StudyPlace) -> None:
+    """EvidenceError unless what was unpacked verifies."""
+    if (verdict := judge(staged)).findings:
+        raise EvidenceError(
+            "backup-broken",
+            f"the backup does not verify: {verdict.findings[0].message}",
+            "Nothing was put back. Try another backup.",
+            [finding.as_json() for finding in verdict.findings[:5]],
         )
-
-
-def _missing_keys(place: StudyPlace, staged: StudyPlace) -> bool:
-    return any(not (place.keys / key.name).is_file() for key in staged.keys.iterdir())
-
-
-def _keep_newer_log(place: StudyPlace, staged: StudyPlace) -> bool:
-    """Take the home's own log into the copy where, with the other files of the backup, it holds and is no shorter."""
-    if not place.log_file.is_file() or place.log_file.is_symlink():
-        return False
-    of_backup = staged.log_file.with_name("log.of-backup")
-    theirs = _judge(staged)
-    staged.log_file.rename(of_backup)
-    journal = place.log_file.with_name(place.log_file.name + "-journal")
-    shutil.copyfile(place.log_file, staged.log_file)
-    if journal.exists():
-        shutil.copyfile(journal, staged.log_file.with_name(journal.name))
-    ours = _judge(staged)
-    if not ours.findings and ours.records >= theirs.records:
-        of_backup.unlink()
-        return True
-    for left in (staged.log_file, staged.log_file.with_name(journal.name)):
-        left.unlink(missing_ok=True)
-    of_backup.rename(staged.log_file)
-    return False
 
 
 def _copy_disclosed(place: StudyPlace, staged: StudyPlace) -> None:

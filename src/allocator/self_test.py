@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import sqlite3
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from allocator import PROGRAM
 from allocator.answers_form import parse_form
 from allocator.backup import read_backup
-from allocator.canonical import format_time
 from allocator.errors import EvidenceError, Refused, StorageError
 from allocator.evidence import read_evidence
 from allocator.example_answers import redated
@@ -30,11 +25,11 @@ from allocator.keystream import pseudorandom_key
 from allocator.log import Record
 from allocator.opening import Opening, open_study
 from allocator.permuted_block import draw_stratum
+from allocator.qualification import Check, Checks, carried_out, registry, require
 from allocator.restoring import read_digest, restore
 from allocator.service import Allocation, AllocationService
 from allocator.session import system_clock
-from allocator.stores import need_file
-from allocator.study import Study
+from allocator.stores import files_only
 from allocator.toml_files import read_design, read_study
 from allocator.verify import verify
 from allocator.writer import Actor
@@ -43,31 +38,8 @@ PASSPHRASE = "drill"
 PEOPLE = {"ST": "statistician", "CU": "custodian", "IN": "investigator", "PH": "pharmacist", "PH-2": "pharmacist"}
 # docs/spec.md §4, §5: fingerprint and design commitment zero, S_1 zero, S_2 = 00 01 … 1f; 1:1 in blocks of 4 and 6
 GOLDEN = [1, 0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, 1]
-CHECKS: list[tuple[tuple[str, ...], Callable[[Drill], str]]] = []
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One check of the drill, as the report has it."""
-
-    name: str
-    requirements: tuple[str, ...]
-    shows: str
-    passed: bool
-    said: str
-
-
-def _check(*requirements: str) -> Callable[[Callable[[Drill], str]], Callable[[Drill], str]]:
-    def register(method: Callable[[Drill], str]) -> Callable[[Drill], str]:
-        CHECKS.append((requirements, method))
-        return method
-
-    return register
-
-
-def _require(holds: bool, what: str) -> None:
-    if not holds:
-        raise AssertionError(what)
+CHECKS: Checks = []
+_check = registry(CHECKS)
 
 
 @dataclass(kw_only=True)
@@ -83,19 +55,8 @@ class Drill:
 
     def run(self) -> list[Check]:
         """Every check in order; after one that failed, the ones that stand on it fail too and say so."""
-        need_file(None, "self-test")
-        results = []
-        for requirements, method in CHECKS:
-            try:
-                said, passed = method(self), True
-            except (
-                Exception
-            ) as error:  # whatever goes wrong on this machine is a failed check, and stands in the report
-                said, passed = f"{type(error).__name__}: {error}", False
-            name = method.__name__.strip("_").replace("_", " ")
-            shows = " ".join((method.__doc__ or "").split())
-            results.append(Check(name=name, requirements=requirements, shows=shows, passed=passed, said=said))
-        return results
+        with files_only():
+            return carried_out(CHECKS, self)
 
     # ---- what the checks use ------------------------------------------------------------------------------------
 
@@ -143,7 +104,7 @@ class Drill:
         """The auditor's verdict; AssertionError with the first finding."""
         with read_evidence(self.place, heads) as evidence:
             found = verify(evidence)
-        _require(not found.findings, "; ".join(f.message for f in found.findings[:2]))
+        require(not found.findings, "; ".join(f.message for f in found.findings[:2]))
         return found.verdict
 
     def refused(self, code: str, act: Callable[[], Any]) -> None:
@@ -151,7 +112,7 @@ class Drill:
         try:
             act()
         except (Refused, EvidenceError, StorageError) as error:
-            _require(error.code == code, f"refused as {error.code}, not as {code}")
+            require(error.code == code, f"refused as {error.code}, not as {code}")
         else:
             raise AssertionError(f"not refused ({code})")
 
@@ -162,7 +123,7 @@ class Drill:
         """The list drawn from a known seed is the one of the specification, entry for entry."""
         prk = pseudorandom_key(bytes(32), bytes(32), [bytes(32), bytes(range(32))])
         arms = draw_stratum(prk, "{}", (1, 1), (4, 6), 20)
-        _require(list(arms) == GOLDEN, f"drawn {list(arms)}")
+        require(list(arms) == GOLDEN, f"drawn {list(arms)}")
         return f"20 entries as expected on Python {platform.python_version()}"
 
     @_check("S04")
@@ -174,7 +135,7 @@ class Drill:
         (self.folder / "keys").mkdir()
         keys, own = KeyFolder(self.folder / "keys", stretching=STANDARD), PrivateKeys.from_entropy(os.urandom(64))
         keys.write("DRILL", "P1", own, PASSPHRASE, os.urandom)
-        _require(keys.unlock("DRILL", "P1", PASSPHRASE).sign_key == own.sign_key, "another key came out")
+        require(keys.unlock("DRILL", "P1", PASSPHRASE).sign_key == own.sign_key, "another key came out")
         try:
             keys.unlock("DRILL", "P1", PASSPHRASE + "x")
         except CredentialError:
@@ -214,7 +175,7 @@ class Drill:
         first = self.allocate("P-001")
         self.open()
         again = self.reveal("P-001")
-        _require((again.arm, again.number, again.repeated) == (first.arm, 1, True), "the repeat differs")
+        require((again.arm, again.number, again.repeated) == (first.arm, 1, True), "the repeat differs")
         self.allocate("P-002")
         return self.verdict()
 
@@ -228,7 +189,7 @@ class Drill:
         with read_evidence(self.place) as evidence:
             found = verify(evidence).verdict
         log.write_bytes(kept)
-        _require(found == "broken", f"the verdict was {found}")
+        require(found == "broken", f"the verdict was {found}")
         return "broken, as it must be; intact again with the byte put back"
 
     @_check("R03", "L03")
@@ -251,7 +212,7 @@ class Drill:
             stretching=ONLY_FOR_TESTS,
         )
         self.open()
-        _require(done.missing == "known", "the loss was not noticed")
+        require(done.missing == "known", "the loss was not noticed")
         self.refused("recovering", lambda: self.confirm("P-005"))
         return f"{done.record.fields['lost']['seq'] - done.record.seq + 1} lost records noticed"
 
@@ -262,12 +223,12 @@ class Drill:
         receipt = {"prev": told.prev.hex(), "body": told.body.decode()}
         _, reserved = self.service.recover(self.actors["ST"], "drill", receipts=[receipt])
         again = self.reveal("P-003")
-        _require((again.arm, again.number) == (self.told["P-003"].arm, 3), "the receipt gave something else")
+        require((again.arm, again.number) == (self.told["P-003"].arm, 3), "the receipt gave something else")
         lost = self.told["P-004"].record.fields
-        _require(lost["position"] in [item["position"] for item in reserved], "a used entry is not reserved")
+        require(lost["position"] in [item["position"] for item in reserved], "a used entry is not reserved")
         fifth = self.allocate("P-005")
-        _require(fifth.record.fields["position"] > lost["position"], "a used entry was given again")
-        _require(fifth.number > lost["number"], "a number was given again")
+        require(fifth.record.fields["position"] > lost["position"], "a used entry was given again")
+        require(fifth.number > lost["number"], "a number was given again")
         return f"{len(reserved)} entries reserved; {self.verdict(told.hash)}"
 
     @_check("A11", "U04")
@@ -286,8 +247,8 @@ class Drill:
         self.confirm("P-007")
         for person in ("IN", "PH"):
             record, moved = self.service.reassign(self.actors[person], "P-070", "P-007", "drill")
-        _require(moved and self.reveal("P-007").arm == self.told["P-070"].arm, "it was not moved")
-        _require(self.service.history.allocation("P-070") is None, "the wrong id is not free")
+        require(moved and self.reveal("P-007").arm == self.told["P-070"].arm, "it was not moved")
+        require(self.service.history.allocation("P-070") is None, "the wrong id is not free")
         return f"moved by record {record.seq}; {self.verdict()}"
 
     @_check("G01", "C06")
@@ -325,46 +286,6 @@ class Drill:
         """After the close nothing new is allocated, and look-ups go on."""
         self.service.change_state(self.actors["SP"], "closed", "drill")
         self.refused("closed", lambda: self.reveal("P-010", by="PH-2"))
-        _require(self.reveal("P-001", by="PH-2").repeated, "a look-up failed")
+        require(self.reveal("P-001", by="PH-2").repeated, "a look-up failed")
         self.service.close_files()
         return self.verdict()
-
-
-def report_text(checks: Sequence[Check], study: Study, moment: datetime, place: str) -> str:
-    """The installation-qualification report, in Markdown: what is installed, what was checked, what came of it."""
-    import click
-    import cryptography
-    import numpy
-
-    failed = sum(not check.passed for check in checks)
-    rows = [
-        ("Program", PROGRAM),
-        ("Made", format_time(moment)),
-        ("Machine", f"{platform.system()} {platform.release()} {platform.machine()}, {os.cpu_count()} processors"),
-        ("Python", sys.version.split()[0]),
-        ("SQLite", sqlite3.sqlite_version),
-        ("cryptography, numpy, click", f"{cryptography.__version__}, {numpy.__version__}, {click_version(click)}"),
-        ("Disk of the drill", place),
-        ("Study of the drill", f"{study.id}, fingerprint {study.fingerprint.hex()}"),
-        ("Result", f"{len(checks) - failed} passed, {failed} failed"),
-    ]
-    lines = ["# Installation qualification", "", *(f"- **{name}**: {value}" for name, value in rows), ""]
-    lines += ["| check | requirements | shows | result |", "|---|---|---|---|"]
-    for check in checks:
-        result = ("passed: " if check.passed else "**FAILED**: ") + check.said.replace("|", "/").replace("\n", " ")
-        lines.append(f"| {check.name} | {', '.join(check.requirements)} | {check.shows} | {result} |")
-    lines += ["", "Checked by (name, date, signature): ____________________________________", ""]
-    return "\n".join(lines)
-
-
-def click_version(click: Any) -> str:
-    """Version of click, which tells it through its package metadata only."""
-    from importlib.metadata import version
-
-    return version(str(click.__name__))
-
-
-def free_text(folder: Path) -> str:
-    """Size and free space of the disk on which the drill ran."""
-    usage = shutil.disk_usage(folder)
-    return f"{usage.free >> 20} of {usage.total >> 20} MiB free"

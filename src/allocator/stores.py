@@ -8,7 +8,9 @@ the two, nor in a database that holds another log of the same name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
@@ -25,9 +27,27 @@ if TYPE_CHECKING:
 VARIABLE = "ALLOCATOR_STORE"
 
 
+_FILES_ONLY = ContextVar("files_only", default=False)
+
+
 def address_given() -> str | None:
     """The address in ALLOCATOR_STORE, None without one."""
-    return os.environ.get(VARIABLE) or None
+    return None if _FILES_ONLY.get() else os.environ.get(VARIABLE) or None
+
+
+@contextmanager
+def files_only() -> Iterator[None]:
+    """Inside, ALLOCATOR_STORE counts as not set: for a copy, or a drill, whose log is a file of its own."""
+    token = _FILES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _FILES_ONLY.reset(token)
+
+
+def state_place(place: StudyPlace, first: bytes) -> None:
+    """Say in the home that its log lies in PostgreSQL, and begins with the record of this hash."""
+    write_durably(place.postgres_file, canonical_bytes({"first_record": first.hex()}))
 
 
 def address_of(place: StudyPlace) -> str | None:
@@ -135,7 +155,7 @@ def make_log(place: StudyPlace, record: Record, details: Mapping[str, Detail], c
         with _postgres(address, place) as postgres:
             check(postgres)
             # stated first: after a crash in between, `init` finds that the database has no record yet, and goes on
-            write_durably(place.postgres_file, canonical_bytes({"first_record": record.hash.hex()}))
+            state_place(place, record.hash)
             with postgres.transaction():
                 if postgres.last() is not None:
                     said = f"the database holds a log of {place.study} already"
@@ -151,16 +171,6 @@ def make_log(place: StudyPlace, record: Record, details: Mapping[str, Detail], c
             store.append(record, details)
     unfinished.rename(place.log_file)
     sync_folder(place.schedules)
-
-
-def need_file(place: StudyPlace | None, command: str) -> None:
-    """InputError for what cannot be done yet while a log lies in PostgreSQL."""
-    if address_given() is not None or (place is not None and os.path.lexists(place.postgres_file)):
-        raise InputError(
-            "not-in-postgres",
-            f"`{command}` works with the log as a file only; here it is in PostgreSQL",
-            "Nothing was done. docs/postgres.md says what to do instead.",
-        )
 
 
 def _create(address: str, study: str) -> None:

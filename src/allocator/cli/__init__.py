@@ -51,6 +51,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "close": ("sponsor", "Close allocation for good."),
         "backup": ("continuity", "A safe copy of the study, also while others write."),
         "restore": ("continuity", "Put a study back from a backup; recorded."),
+        "move": ("moving", "Carry the log to PostgreSQL, or back to a file."),
         "recover": ("continuity", "After a loss: enter what receipts prove, reserve what may have been used."),
         "clock": ("continuity", "Let time go on after the clock was found behind the log."),
     },

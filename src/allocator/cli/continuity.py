@@ -17,6 +17,8 @@ from allocator.text import shown
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from allocator.qualification import Check
+    from allocator.restoring import Restored
     from allocator.study import Study
 
 
@@ -85,7 +87,7 @@ def restore(call: Call, file: Path, reason: str) -> None:
     }[done.missing]
     lines = [
         f"{done.manifest.study} is put back from {shown(str(file))}.  [record {done.record.seq}]",
-        *(["  The log of this home was the newer one and holds: it was kept."] if done.kept_log else []),
+        *_where_the_log_is(done),
         *([f"  What stood there is in {shown(str(done.aside))}."] if done.aside else []),
         missing,
     ]
@@ -100,12 +102,22 @@ def restore(call: Call, file: Path, reason: str) -> None:
             "missing": done.missing,
             "lost": done.record.fields["lost"],
             "kept_log": done.kept_log,
+            "log": "postgresql" if done.in_postgres else "file",
             "aside": str(done.aside) if done.aside else None,
             "state": done.record.fields["state"],
             "record": record_json(done.record),
         },
         "\n".join(lines),
     )
+
+
+def _where_the_log_is(done: Restored) -> list[str]:
+    if done.in_postgres:
+        return ["  The log in the database was the newer one and holds: it was kept, and stays there."]
+    lines = ["  The log of this home was the newer one and holds: it was kept."] if done.kept_log else []
+    if done.was_in_postgres:
+        lines.append("  The log is a file in this home now: unset ALLOCATOR_STORE for this study.")
+    return lines
 
 
 @click.command()
@@ -310,26 +322,33 @@ def reseal(call: Call, shares: Sequence[Path], reason: str) -> None:
 def self_test(call: Call, file: Path | None, folder: Path | None) -> int:
     """Qualify this installation: a drill of the whole life of a study, its losses included, with a report.
 
-    It runs in a folder of its own, which it removes; studies are not touched. Exit 3 if a check failed.
+    It runs in a folder of its own, which it removes; studies are not touched. With ALLOCATOR_STORE set, that database
+    is qualified too, and nothing is left in it. Exit 3 if a check failed.
     """
     import tempfile
 
     from allocator.cli.demo import first_study_files
     from allocator.home import write_durably
-    from allocator.self_test import Drill, free_text, report_text
+    from allocator.qualification import free_text, report_text
+    from allocator.self_test import Drill
     from allocator.session import system_clock
+    from allocator.stores import address_given, need_postgres
     from allocator.toml_files import read_study
 
     moment = system_clock()
     file = file or Path(f"allocator-self-test-{moment:%Y%m%dT%H%M%SZ}.md")
     if file.exists():
         raise InputError("file-exists", f"{shown(str(file))} is there already", "Give another name with --to.")
+    if (address := address_given()) is not None:
+        need_postgres()
     files = first_study_files()
     with tempfile.TemporaryDirectory(prefix="allocator-self-test-", dir=folder) as place:
-        checks = Drill(folder=Path(place), files=files).run()
-        text = report_text(
-            checks, read_study("study.toml", files["study"].read_bytes()), moment, free_text(Path(place))
-        )
+        checks, database = Drill(folder=Path(place), files=files).run(), None
+        if address is not None:
+            more, database = _check_database(address)
+            checks += more
+        study = read_study("study.toml", files["study"].read_bytes())
+        text = report_text(checks, study, moment, free_text(Path(place)), database)
     write_durably(file, text.encode("utf-8"))
     failed = [check for check in checks if not check.passed]
     lines = [f"  {'passed' if check.passed else 'FAILED'}  {check.name:<28} {shown(check.said)}" for check in checks]
@@ -344,3 +363,11 @@ def self_test(call: Call, file: Path | None, folder: Path | None) -> int:
     }
     call.show(result, "\n".join(lines))
     return 3 if failed else 0
+
+
+def _check_database(address: str) -> tuple[list[Check], str]:
+    from allocator.database_check import Database
+
+    database = Database(address)
+    checks = database.run()
+    return checks, database.words

@@ -54,7 +54,6 @@ def verify(
     it is changed: a copy is read. What was kept elsewhere (--head, --receipt, --checkpoint) shows what no log can show
     by itself: that nothing was cut off or made anew.
     """
-    from allocator.verify import verify as verify_evidence
     from allocator.verify import verify_receipt
 
     wanted = "--head takes 64 hexadecimal digits: the hash of a record"
@@ -76,13 +75,20 @@ def verify(
         records, compared = evidence.row_count, evidence.is_anchored
         if records >= PARALLEL_FROM and evidence.chain is not None:
             call.talk(_chain_text(evidence.chain, records))
-        with _signature_processes(records, jobs) as submit, _store(records) as store:
-            verdict = verify_evidence(evidence, submit=submit, store=store)
+        verdict = judged(evidence, jobs)
     call.show(verdict.as_json(), verdict_text(verdict, name, what=what, compared=compared))
     return _exit_code(verdict)
 
 
 RECEIPT_SUFFIX = ".tlog-proof"
+
+
+def judged(evidence: Evidence, jobs: int | None = None) -> Verdict:
+    """The verdict on evidence, a long log's by several processes."""
+    from allocator.verify import verify as verify_evidence
+
+    with _signature_processes(evidence.row_count, jobs) as submit, _store(evidence.row_count) as store:
+        return verify_evidence(evidence, submit=submit, store=store)
 
 
 def _chain_text(chain: Chain, records: int) -> str:
