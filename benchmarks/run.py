@@ -21,6 +21,7 @@ def main() -> None:
     """Print the table."""
     import assessing
     import drawing
+    import postgres
     import processes
     import receipts
     import reveals
@@ -36,6 +37,7 @@ def main() -> None:
         "methods": drawing.method_rows,
         "seal": drawing.seal_rows,
         "verify": verifying.rows,
+        "postgres": postgres.rows,
         "assess": assessing.rows,
     }
     parser = argparse.ArgumentParser(description=__doc__)

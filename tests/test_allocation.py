@@ -199,7 +199,17 @@ def test_what_is_possible_in_which_state(kind: str, state: str) -> None:
     else:
         with pytest.raises(Refused) as refusal:
             check_state(kind, state)
-        known = {"moved", "paused", "closed", "opened", "not-active", "not-closed", "wrong-state", "not-sealed", "recovering"}
+        known = {
+            "moved",
+            "paused",
+            "closed",
+            "opened",
+            "not-active",
+            "not-closed",
+            "wrong-state",
+            "not-sealed",
+            "recovering",
+        }
         assert refusal.value.code in known
         assert refusal.value.hint
         too_late = kind in POSSIBLE["open"] | POSSIBLE["sealed"] and kind not in POSSIBLE["active"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from allocator import first_findings, replay, scratch_store
+from allocator import first_findings, remembered, replay, scratch_store
 from allocator.chain import Chain, follow_links
 from allocator.errors import EvidenceError, StorageError
 from allocator.evidence import read_evidence
@@ -43,8 +43,8 @@ def scratch() -> Iterator[ScratchStore]:
 @pytest.fixture
 def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Next to nothing is kept in memory, so that answers come from the file."""
-    monkeypatch.setattr(scratch_store, "_MOST_BYTES", 1_200)
-    monkeypatch.setattr(scratch_store, "_MOST_OWNERS", 2)
+    monkeypatch.setattr(remembered, "_MOST_BYTES", 1_200)
+    monkeypatch.setattr(remembered, "_MOST_OWNERS", 2)
 
 
 def answers(store: Store, people: list[str], labels: list[str]) -> list[Any]:
@@ -76,7 +76,7 @@ def test_it_answers_from_its_file_what_a_store_in_memory_answers(scratch: Scratc
         if draw.random() < 0.3:  # what was asked before an append must not be stale after it
             assert answers(scratch, people, labels) == answers(memory, people, labels)
     assert answers(scratch, people, labels) == answers(memory, people, labels)
-    assert len(scratch._of_owner) <= 2 and len(scratch._recent) < 5
+    assert len(scratch._remembered._of_owner) <= 2 and len(scratch._remembered._recent) < 5
 
 
 def test_only_what_links_to_the_last_record_is_appended_to_it(scratch: ScratchStore) -> None:
@@ -296,8 +296,8 @@ def test_what_a_finding_says_of_a_column_is_short(long_trial: Trial) -> None:
 
 @pytest.mark.requirement("L02")
 def test_memory_does_not_grow_with_the_log(trials: TrialFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scratch_store, "_MOST_BYTES", 20_000)
-    monkeypatch.setattr(scratch_store, "_MOST_OWNERS", 16)
+    monkeypatch.setattr(remembered, "_MOST_BYTES", 20_000)
+    monkeypatch.setattr(remembered, "_MOST_OWNERS", 16)
     monkeypatch.setattr(replay, "BATCH", 8)
     monkeypatch.setattr(first_findings, "MOST_FINDINGS", 5)
     trial = trials(length=120, enrollment=120)

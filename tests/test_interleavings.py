@@ -100,9 +100,9 @@ def watched(service: AllocationService, scheduler: Scheduler, me: int) -> None:
     transaction, write_head = store.transaction, keys.write_head
 
     @contextmanager
-    def stepped() -> Iterator[None]:
+    def stepped(participant: str | None = None) -> Iterator[None]:
         scheduler.step(me)
-        with transaction():
+        with transaction(participant):
             scheduler.step(me)
             yield
             scheduler.step(me)

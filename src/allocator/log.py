@@ -330,7 +330,7 @@ class Record:
         """SHA-256(0x00 ‖ prev ‖ body), 32 bytes."""
         return link(self.prev, self.body)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, str | None, str | None, int | None]:
         """The guard columns beside the body: kind, participant, stratum label, position."""
         stratum = self.fields.get("stratum")

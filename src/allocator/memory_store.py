@@ -21,7 +21,7 @@ class MemoryStore:
         self._newest: dict[tuple[str, object], Record] = {}
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, participant: str | None = None) -> Iterator[None]:  # noqa: ARG002 (all is at hand)
         """All or nothing: what was appended before an exception is forgotten."""
         before = len(self._records)
         try:

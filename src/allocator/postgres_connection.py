@@ -8,6 +8,7 @@ psycopg is imported here at once: who imports this module needs it, and only `st
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
 from allocator.postgres_address import next_step, refuse_open, secured
 
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it would say of a lost connection, we say
 SCHEMA_VERSION = 1  # allocator.version in postgres.sql
 ANSWER_SECONDS = 40.0  # the client's own limit: a server that says nothing is as good as gone
 COMMIT_SECONDS = 15.0  # the same for a commit, which may wait for a standby without end
@@ -79,18 +81,21 @@ def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Se
         InputError: no address that libpq understands, or one that lets anybody answer; no schema there.
         StorageError: no connection, or a server that does not make commits durable.
     """
-    parameters = {**secured(parsed(url)), **given, "client_encoding": "UTF8", "application_name": "allocator"}
     with translated(url):
-        connection = Bounded.connect(make_conninfo("", **parameters), autocommit=True)
+        connection = Bounded.connect(make_conninfo("", **address_parts(url, **given)), autocommit=True)
     try:
         with translated(url):
-            refuse_open(connection.info.get_parameters())
-            server = _set_up(connection, busy_seconds)
+            server = set_up(connection, busy_seconds)
     except BaseException:
         connection.close()
         raise
     connection.server = server
     return connection, server
+
+
+def address_parts(url: str, **given: str) -> dict[str, Any]:
+    """What libpq is told: an address, what is `given` instead, and what must be so. InputError when it is none."""
+    return {**secured(parsed(url)), **given, "client_encoding": "UTF8", "application_name": "allocator"}
 
 
 def refuse_standby(server: Server) -> None:
@@ -123,8 +128,9 @@ def _no_address() -> InputError:
     )
 
 
-def _set_up(connection: Bounded, busy_seconds: float) -> Server:
+def set_up(connection: Bounded, busy_seconds: float) -> Server:
     """Limits of this connection; StorageError unless what is committed here is durable and whole."""
+    refuse_open(connection.info.get_parameters())
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()

@@ -3,6 +3,11 @@
 Writers wait in line for the row of their study in `allocator.study`: SELECT … FOR UPDATE, at READ COMMITTED. What the
 row's holder reads after that is all that was committed. Advisory locks, LISTEN and sequences are not used.
 
+An act is two round trips where this process has followed the log: one takes the turn and reads what others wrote since
+and what is known of the participant; one inserts and commits. What was read before is remembered (`remembered`), and
+used only in one's turn, after the last record was found to be the one remembered. The database holds each record to
+the one before it by a trigger, so a memory that is wrong would be refused.
+
 What a commit means. Where the wait for a synchronous standby is cancelled, PostgreSQL answers COMMIT all the same, with
 a warning ("The transaction has already committed locally, but might not have been replicated to the standby"): it is
 unknown then. Where the connection is lost, a new one takes the same row lock first: while the old transaction may still
@@ -14,16 +19,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
-from allocator.log import GENESIS, Detail, Record
+from allocator.log import GENESIS, Detail, Record, link
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
@@ -34,17 +39,36 @@ from allocator.postgres_connection import (
     translated,
     unknown,
 )
+from allocator.remembered import LOG, Owner, Remembered
 from allocator.store import Stored, stored_record
+
+if TYPE_CHECKING:
+    from allocator.postgres_pool import PostgresPool  # not on the way of a command
 
 BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
 PAGE = 1_000  # rows read at a time
 _COLUMNS = "prev, body, kind, participant, stratum, position"
+_RECORD = f"SELECT seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _TURN = b"SELECT turn FROM allocator.study WHERE study = %s FOR UPDATE"
+_LAST = f"{_RECORD} ORDER BY seq DESC LIMIT 1".encode()
+_PLACE = f"{_RECORD} AND seq = %s".encode()
+_SINCE = f"{_RECORD} AND seq >= %s ORDER BY seq LIMIT {PAGE}".encode()
+# The newest record of each kind asked for: one index look-up a kind.
+_OF_LOG = f"""SELECT newest.* FROM unnest(%s::text[]) AS asked (of_kind) CROSS JOIN LATERAL
+({_RECORD} AND kind = of_kind ORDER BY seq DESC LIMIT 1) AS newest""".encode()
+# The newest record of each kind of a participant, of a position: few, all that there are.
+_OF_OWNER = f"SELECT DISTINCT ON (kind) seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
+_OF_PARTICIPANT = f"{_OF_OWNER} AND participant = %s ORDER BY kind, seq DESC".encode()
+_OF_POSITION = f"{_OF_OWNER} AND stratum = %s AND position = %s ORDER BY kind, seq DESC".encode()
 _INSERT = b"""INSERT INTO allocator.record (study, seq, prev, body, kind, participant, stratum, position)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
 _DETAIL = b"INSERT INTO allocator.detail (study, seq, field, salt, value) VALUES (%s, %s, %s, %s, %s)"
-_Values = tuple[str | int | None, ...]
+_DETAILS = b"SELECT field, salt, value FROM allocator.detail WHERE study = %s AND seq = %s"
+_MOST_LISTED = 100  # records in a list that is remembered, and lists
+_Values = tuple[Any, ...]
+_Question = tuple[tuple[str, ...], str | None, int]  # of `records`: kinds, participant, since
 
 
 def schema_text() -> str:
@@ -64,25 +88,43 @@ def create_log(url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> N
 
 
 class PostgresStore:
-    """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context."""
+    """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context.
+
+    With a pool, the connection is taken from it for each act and each question, and given back.
+    """
 
     def __init__(
-        self, url: str, study: str, *, busy_seconds: float = BUSY_SECONDS, known: KnownServers | None = None
+        self,
+        url: str,
+        study: str,
+        *,
+        busy_seconds: float = BUSY_SECONDS,
+        known: KnownServers | None = None,
+        pool: PostgresPool | None = None,
     ) -> None:
-        self._url, self._study, self._busy_seconds, self._known = url, study, busy_seconds, known
-        self._answers: dict[tuple[str, _Values], Record | None] | None = None  # inside a transaction only
+        self._url, self._study, self._busy_seconds, self._known, self._pool = url, study, busy_seconds, known, pool
+        self._has = False  # a connection, which may be lost
+        self._within = False  # a transaction
+        self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
+        self._lists: dict[_Question, list[Record]] = {}
+        self._unsent: list[tuple[bytes, _Values]] = []  # INSERTs that go with the COMMIT
         self._appended: tuple[int, bytes] | None = None  # seq and hash of the newest record of the transaction
         self._warnings: list[str] = []
         self._connect()
         try:
-            if not self._fetch("SELECT study FROM allocator.study WHERE study = %s", (study,)):
+            if not self._fetch(b"SELECT study FROM allocator.study WHERE study = %s", (study,)):
                 raise StorageError("no-log", f"the database has no log of study {study}", "Is it the right one?")
         except BaseException:
             self.close()
             raise
 
     def _connect(self) -> None:
-        self._connection, self._server = connect(self._url, busy_seconds=self._busy_seconds)
+        if self._pool is None:
+            self._connection, _ = connect(self._url, busy_seconds=self._busy_seconds)
+        else:
+            self._release()
+            self._connection = self._pool.take()
+        self._has, self._server = True, self._connection.server
         self._connection.add_notice_handler(self._noticed)
         try:
             refuse_standby(self._server)
@@ -103,34 +145,52 @@ class PostgresStore:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; closing it twice does nothing."""
-        self._connection.close()
+        """Close the connection, or give it back; closing it twice does nothing."""
+        if self._pool is None:
+            self._connection.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Give the connection back where it came from a pool."""
+        if self._pool is not None and self._has:
+            self._has = False
+            self._connection.remove_notice_handler(self._noticed)
+            self._pool.give(self._connection)
+
+    def _others_are_lost(self) -> None:
+        """Where this connection was, the others of the pool are likely to be as well."""
+        if self._pool is not None and self._connection.closed:
+            self._pool.replace_lost()
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, participant: str | None = None) -> Iterator[None]:
         """BEGIN, this study's turn, … COMMIT."""
-        if self._answers is not None:
+        if self._within:
             raise RuntimeError("a transaction inside a transaction")
-        self._take_turn()
-        self._answers, self._appended = {}, None
+        self._within, self._appended = True, None  # from here on no other connection than the one with the turn
         try:
+            self._take_turn(participant)
             yield
             self._commit()
+        except BaseException:
+            if self._appended:  # it was remembered as written
+                self._forget()
+            raise
         finally:
-            self._answers = None
+            self._within = False
+            self._unsent.clear()
             self._roll_back()
+            self._release()
 
-    def _take_turn(self) -> None:
+    def _take_turn(self, participant: str | None = None) -> None:
         """Wait in line; once more where the database says so, or the connection was lost: nothing is written yet."""
         for left in reversed(range(TRIES)):
-            if self._connection.closed:
+            if not self._has or self._connection.closed:
                 self._connect()
             try:
-                self._connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-                if self._connection.execute(_TURN, (self._study,)).fetchone() is None:
-                    raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
+                self._begin(participant)
                 return
             except psycopg.Error as error:
                 again = error.sqlstate in AGAIN_STATES or self._is_lost()
@@ -138,24 +198,75 @@ class PostgresStore:
                 if not (left and again):
                     raise as_ours(self._url, error) from None
                 time.sleep(0.01 * (TRIES - left))
+                self._others_are_lost()
             except BaseException:
                 self._roll_back()
                 raise
 
+    def _begin(self, participant: str | None) -> None:
+        """One round trip: the turn, then what others wrote since this process had its own, and the participant's.
+
+        Each statement sees what was committed before it began, so those after the lock see all there is.
+        """
+        last, execute, own = self._remembered.last, self._connection.execute, None
+        with self._connection.pipeline():
+            execute(_BEGIN)
+            turn = execute(_TURN, (self._study,))
+            new = execute(_SINCE, (self._study, last.seq)) if last else execute(_LAST, (self._study,))
+            if participant is not None and self._remembered.of_owner((participant,)) is None:
+                own = execute(_OF_PARTICIPANT, (self._study, participant))
+        if turn.fetchone() is None:
+            raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
+        self._catch_up(new.fetchall())
+        if own is not None and participant is not None:
+            self._know((participant,), own.fetchall())
+
+    def _catch_up(self, rows: list[tuple[Any, ...]]) -> None:
+        """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
+        known, new = self._remembered.last, [_stored(row) for row in rows]
+        if known is None:
+            if new:
+                self._remembered.follow(new[-1])
+        elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
+            for row in new[1:]:
+                self._follow(row)
+        else:
+            self._forget()
+            self._catch_up(self._fetch(_LAST, (self._study,)))
+
+    def _follow(self, record: Stored | Record) -> None:
+        """Remember the record that follows the last one."""
+        self._remembered.follow(record)
+        kind, whose = (record.kind, record.participant) if isinstance(record, Stored) else record.columns[:2]
+        for question in [q for q in self._lists if kind in q[0] and q[1] in (None, whose)]:
+            del self._lists[question]
+
+    def _forget(self) -> None:
+        self._remembered.forget()
+        self._lists.clear()
+
     def _commit(self) -> None:
+        """One round trip: what was appended, and COMMIT."""
         if self._known and self._appended:
             self._known.remember(self._server)
         self._warnings.clear()
         self._connection.answer_seconds, usual = COMMIT_SECONDS, self._connection.answer_seconds
         try:
-            tag = self._connection.execute(b"COMMIT").statusmessage
+            with self._connection.pipeline():
+                self._send()
+                done = self._connection.execute(b"COMMIT")
         except psycopg.Error as error:
             raise self._after_failed_commit(error) from None
         self._connection.answer_seconds = usual
-        if tag != "COMMIT":  # of a transaction that had failed, the answer is ROLLBACK, and no error
+        if done.statusmessage != "COMMIT":  # of a transaction that had failed, the answer is ROLLBACK, and no error
             raise StorageError("unavailable", "the database took the record back", "Nothing was written. Ask again.")
         if self._warnings and self._appended:
             raise unknown(f"the database committed with a warning ({self._warnings[0]})")
+
+    def _send(self) -> None:
+        for sql, values in self._unsent:
+            self._connection.execute(sql, values)
+        self._unsent.clear()
 
     def _after_failed_commit(self, error: psycopg.Error) -> AllocatorError:
         """An error that the server sent means no commit; a lost connection means: find out by a new one."""
@@ -165,7 +276,8 @@ class PostgresStore:
         seq, digest = self._appended
         said, before = said_by(self._url, error), self._server
         self._connection.close()
-        self._answers = {}  # nothing remembered, and no other connection than the one that has the turn
+        self._forget()  # nothing remembered, and no other connection than the one that has the turn
+        self._unsent.clear()
         try:
             self._take_turn()
             record = self.record(seq)
@@ -184,6 +296,8 @@ class PostgresStore:
 
     def _roll_back(self) -> None:
         """Leave no transaction behind; a connection that will not say so is closed, which ends it as well."""
+        if not self._has:
+            return
         with suppress(psycopg.Error):
             if not self._is_lost() and self._connection.info.transaction_status != TransactionStatus.IDLE:
                 self._connection.execute(b"ROLLBACK")
@@ -191,31 +305,30 @@ class PostgresStore:
             self._connection.close()
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:
-        """One INSERT for the record and its guard columns, one for the private details."""
-        if self._answers is None:
+        """One INSERT for the record and its guard columns, one for each private detail; they go with the COMMIT."""
+        if not self._within:
             raise RuntimeError("append outside a transaction")
         last = self.last()
         if record.seq != (last.seq + 1 if last else 0) or record.prev != (last.hash if last else GENESIS):
             raise RuntimeError(f"record {record.seq} does not follow the last one")
-        self._answers.clear()
         self._appended = record.seq, record.hash
         body = record.body.decode("utf-8")
-        with translated(self._url):
-            self._connection.execute(_INSERT, (self._study, record.seq, record.prev, body, *record.columns))
-            rows = [(self._study, record.seq, name, detail.salt, detail.value) for name, detail in details.items()]
-            if rows:
-                with self._connection.cursor() as cursor:
-                    cursor.executemany(_DETAIL, rows)
+        self._unsent.append((_INSERT, (self._study, record.seq, record.prev, body, *record.columns)))
+        for name, detail in details.items():
+            self._unsent.append((_DETAIL, (self._study, record.seq, name, detail.salt, detail.value)))
+        self._follow(record)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def last(self) -> Record | None:
         """The newest record."""
-        return self._one("study = %s ORDER BY seq DESC LIMIT 1", (self._study,))
+        return self._remembered.last if self._within else self._one(_LAST, (self._study,))
 
     def record(self, seq: int) -> Record | None:
         """The record at this place."""
-        return self._one("study = %s AND seq = %s", (self._study, seq))
+        if self._within and (known := self._remembered.record(seq)) is not None:
+            return known
+        return self._one(_PLACE, (self._study, seq))
 
     def newest(
         self,
@@ -225,36 +338,86 @@ class PostgresStore:
         stratum: str | None = None,
         position: int | None = None,
     ) -> Record | None:
-        """One index look-up a kind, all in one statement."""
-        of, own = "kind", ()  # type: str, _Values
+        """From memory in one's turn, after one statement for an owner or a kind not asked for before."""
+        owner = LOG  # type: Owner
         if participant is not None:
-            of, own = "participant", (participant,)
+            owner = (participant,)
         elif position is not None:
-            of, own = "position", (stratum, position)
-        values = tuple(value for kind in kinds for value in (self._study, kind, *own))
-        return self._one(_newest_clause(len(kinds), of), (self._study, *values))
+            owner = (stratum, position)
+        if not self._within:
+            rows = [row for row in map(_stored, self._read_newest(owner, kinds)) if row.kind in kinds]
+            newest = max(rows, default=None)
+            return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
+        known = self._newest_of(owner, kinds)
+        seq = max((known.get(kind, -1) for kind in kinds), default=-1)
+        return self.record(seq) if seq >= 0 else None
+
+    def _newest_of(self, owner: Owner, kinds: tuple[str, ...]) -> dict[str, int]:
+        """By kind, seq of the newest record of an owner, for these kinds at least."""
+        if owner != LOG:
+            known = self._remembered.of_owner(owner)
+            return self._know(owner, self._read_newest(owner, kinds)) if known is None else known
+        of_log = self._remembered.of_log
+        if missing := tuple(kind for kind in kinds if kind not in of_log):
+            of_log |= dict.fromkeys(missing, -1)
+            of_log |= self._kept(self._read_newest(LOG, missing))
+        return of_log
+
+    def _know(self, owner: Owner, rows: list[tuple[Any, ...]]) -> dict[str, int]:
+        known = self._kept(rows)
+        self._remembered.know(owner, known)
+        return known
+
+    def _kept(self, rows: list[tuple[Any, ...]]) -> dict[str, int]:
+        """Rows remembered as records; by kind, the seq of each."""
+        for row in map(_stored, rows):
+            self._remembered.keep(row)
+        return {row[3]: row[0] for row in rows}
+
+    def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
+        if owner == LOG:
+            return self._fetch(_OF_LOG, (list(kinds), self._study))
+        return self._fetch(_OF_PARTICIPANT if len(owner) == 1 else _OF_POSITION, (self._study, *owner))
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
     ) -> Iterator[Record]:
-        """Records in order, as of the first page."""
+        """Records in order, as of the first page; a short list of some kinds is remembered."""
+        question = kinds, participant, since
+        if self._within and question in self._lists:
+            return iter(tuple(self._lists[question]))
+        found = self._read_records(kinds, participant, since)
+        if not (self._within and kinds and len(self._lists) < _MOST_LISTED):
+            return found
+        listed = list(islice(found, _MOST_LISTED))
+        if len(listed) < _MOST_LISTED:
+            self._lists[question] = listed
+        return chain(tuple(listed), found)
+
+    def _read_records(self, kinds: tuple[str, ...], participant: str | None, since: int) -> Iterator[Record]:
         where, values = "", ()  # type: str, _Values
         if kinds:
             where, values = f" AND kind IN ({', '.join(['%s'] * len(kinds))})", kinds
         if participant is not None:
             where, values = f"{where} AND participant = %s", (*values, participant)
         for row in self._pages(where, values, since):
-            yield stored_record(row[1], row[2].encode(), *row[3:])
+            yield _record(row)
 
     def rows(self, since: int) -> Iterator[Stored]:
         """What is stored of each record, as of the first page."""
-        for seq, prev, body, *columns in self._pages("", (), since):
-            yield Stored(seq, prev, body.encode(), *columns)
+        last = self._remembered.last
+        if self._within and last is not None and last.seq - since < PAGE:
+            known = [row for seq in range(since, last.seq + 1) if (row := self._remembered.stored(seq)) is not None]
+            if len(known) == last.seq + 1 - since:
+                yield from known
+                return
+        yield from map(_stored, self._pages("", (), since))
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
-        sql = "SELECT field, salt, value FROM allocator.detail WHERE study = %s AND seq = %s"
-        return {name: Detail(salt=salt, value=value) for name, salt, value in self._fetch(sql, (self._study, seq))}
+        rows = self._fetch(_DETAILS, (self._study, seq))
+        return {name: Detail(salt=salt, value=value) for name, salt, value in rows}
 
     def _pages(self, where: str, values: _Values, since: int) -> Iterator[tuple[Any, ...]]:
         """Rows page by page. The first page also says where the log ended then: what came later is left out."""
@@ -264,46 +427,58 @@ class PostgresStore:
             until, bound = (end, self._study) if top is None else ("%s", top)
             sql = f"SELECT seq, {_COLUMNS}, {until}::bigint FROM allocator.record WHERE study = %s AND seq >= %s"
             limit = "" if top is None else f" AND seq <= {top:d}"
-            page = self._fetch(f"{sql}{limit}{where} ORDER BY seq LIMIT {PAGE}", (bound, self._study, since, *values))
+            text = f"{sql}{limit}{where} ORDER BY seq LIMIT {PAGE}".encode()
+            page = self._fetch(text, (bound, self._study, since, *values))
             for row in page:
                 yield row[:-1]
             if len(page) < PAGE:
                 return
             since, top = page[-1][0] + 1, page[-1][-1]
 
-    def _one(self, clause: str, values: _Values) -> Record | None:
-        question = clause, values
-        if self._answers is not None and question in self._answers:
-            return self._answers[question]
-        rows = self._fetch(f"SELECT {_COLUMNS} FROM allocator.record WHERE {clause}", values)
-        answer = stored_record(rows[0][0], rows[0][1].encode(), *rows[0][2:]) if rows else None
-        if self._answers is not None:
-            self._answers[question] = answer
-        return answer
+    def _one(self, sql: bytes, values: _Values) -> Record | None:
+        rows = self._fetch(sql, values)
+        if not rows:
+            return None
+        record = _record(rows[0])
+        if self._within:
+            self._remembered.keep(record)
+        return record
 
-    def _fetch(self, sql: str, values: _Values) -> list[tuple[Any, ...]]:
+    def _fetch(self, sql: bytes, values: _Values) -> list[tuple[Any, ...]]:
         """All rows of one statement; outside a transaction once more by a new connection when this one was lost."""
         for left in (True, False):
-            if self._connection.closed and self._answers is None:
+            if not self._within and (not self._has or self._connection.closed):
                 self._connect()
             try:
-                return self._connection.execute(sql.encode(), values).fetchall()
+                self._send()
+                return self._connection.execute(sql, values).fetchall()
             except psycopg.Error as error:
-                if self._answers is None and self._is_lost():
+                if not self._within and self._is_lost():
                     self._connection.close()
                     if left:
+                        self._others_are_lost()
                         continue
                 raise as_ours(self._url, error) from None
+            finally:
+                if not self._within:
+                    self._release()
         raise RuntimeError("no try was made")
 
 
-@cache
-def _newest_clause(kinds: int, of: str) -> str:
-    """The newest of so many kinds: at all, of a participant, or of a position."""
-    where = {"kind": "", "participant": " AND participant = %s", "position": " AND stratum = %s AND position = %s"}[of]
-    own = f"study = %s AND kind = %s{where}"
-    look_up = f"SELECT (SELECT seq FROM allocator.record WHERE {own} ORDER BY seq DESC LIMIT 1) AS found"
-    return f"study = %s AND seq = (SELECT max(found) FROM ({' UNION ALL '.join([look_up] * kinds)}) AS each)"
+def _stored(row: tuple[Any, ...]) -> Stored:
+    """A row of seq and `_COLUMNS`, as stored."""
+    seq, prev, body, *columns = row
+    return Stored(seq, prev, body.encode(), *columns)
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    """The same as a record; EvidenceError when its columns are not the body's."""
+    return stored_record(row[1], row[2].encode(), *row[3:])
+
+
+def _is_chain(rows: list[Stored]) -> bool:
+    """Whether each row follows the one before it."""
+    return all(b.seq == a.seq + 1 and b.prev == link(a.prev, a.body) for a, b in pairwise(rows))
 
 
 if __name__ == "__main__":  # python -m allocator.postgres_store | psql

@@ -17,6 +17,7 @@ from typing import Any
 
 from allocator.errors import StorageError
 from allocator.log import GENESIS, Detail, Record
+from allocator.remembered import Owner, Remembered
 from allocator.sqlite_store import RecordQueries
 
 _SCHEMA = """
@@ -31,10 +32,6 @@ CREATE INDEX record_of_position ON record (stratum, position, kind) WHERE positi
 BEGIN;
 """
 _NEWEST = "SELECT kind, max(seq) FROM record WHERE {} GROUP BY kind"
-_MOST_BYTES = 1 << 21  # of bodies whose records stay in memory: some thousand, or a few of the longest
-_MOST_OWNERS = 1 << 13  # participants and positions whose newest records are known
-
-_Owner = tuple[str] | tuple[str | None, int | None]  # a participant, or the label of a stratum and a position
 
 
 @contextmanager
@@ -55,18 +52,14 @@ class ScratchStore(RecordQueries):
         with self._translated():
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._connection.executescript(_SCHEMA)
-        self._last: Record | None = None
-        self._recent: dict[int, Record] = {}  # by seq, the longest there first
-        self._recent_bytes = 0
-        self._of_log: dict[str, int] = {}  # by kind, seq of the newest record
-        self._of_owner: dict[_Owner, dict[str, int]] = {}  # the same by owner, the longest there first
+        self._remembered = Remembered()
 
     def close(self) -> None:
         """Close the file; what is in it is not needed any more."""
         self._connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, participant: str | None = None) -> Iterator[None]:  # noqa: ARG002 (all is at hand)
         """Without a journal nothing can be taken back: after an exception the store is closed."""
         try:
             yield
@@ -76,27 +69,22 @@ class ScratchStore(RecordQueries):
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:  # noqa: ARG002 (they are not kept)
         """Append the record that links to the last one."""
-        last, seq = self._last, record.seq
+        last, seq = self._remembered.last, record.seq
         if seq != (last.seq + 1 if last else 0) or record.prev != (last.hash if last else GENESIS):
             raise RuntimeError(f"record {seq} does not follow the last one")
         kind, participant, stratum, position = record.columns
         row = (seq, record.prev, record.body, kind, participant, stratum, position)
         with self._translated():
             self._connection.execute("INSERT INTO record VALUES (?,?,?,?,?,?,?)", row)
-        self._last = record
-        self._remember(record)
-        self._of_log[kind] = seq
-        for owner in ((participant,), (stratum, position)):
-            if owner in self._of_owner:
-                self._of_owner[owner][kind] = seq
+        self._remembered.follow(record)
 
     def last(self) -> Record | None:
         """The newest record."""
-        return self._last
+        return self._remembered.last
 
     def record(self, seq: int) -> Record | None:
         """The record at this place."""
-        return self._recent.get(seq) or super().record(seq)
+        return self._remembered.record(seq) or super().record(seq)
 
     def newest(
         self,
@@ -112,7 +100,7 @@ class ScratchStore(RecordQueries):
         elif position is not None:
             known = self._known((stratum, position))
         else:
-            known = self._of_log
+            known = self._remembered.of_log
         newest = max([known.get(kind, -1) for kind in kinds], default=-1)
         return None if newest < 0 else self.record(newest)
 
@@ -120,31 +108,21 @@ class ScratchStore(RecordQueries):
         """They are not kept: to ask for them is our own mistake."""
         raise RuntimeError(f"the private details of record {seq} are not in a scratch store")
 
-    def _known(self, owner: _Owner) -> dict[str, int]:
+    def _known(self, owner: Owner) -> dict[str, int]:
         """The newest record of each kind of an owner; known from now on, until others push it out."""
-        if (known := self._of_owner.get(owner)) is not None:
+        if (known := self._remembered.of_owner(owner)) is not None:
             return known
         sql = _NEWEST.format("participant = ?" if len(owner) == 1 else "stratum = ? AND position = ?")
         with self._translated():
             known = dict(self._connection.execute(sql, owner).fetchall())
-        self._of_owner[owner] = known
-        if len(self._of_owner) > _MOST_OWNERS:
-            del self._of_owner[next(iter(self._of_owner))]
+        self._remembered.know(owner, known)
         return known
 
     def _made(self, row: tuple[Any, ...]) -> Record:
         prev, body = row[:2]
         record = Record(prev=prev, body=body, fields=json.loads(body))  # it was parsed strictly before it was appended
-        self._remember(record)
+        self._remembered.keep(record)
         return record
-
-    def _remember(self, record: Record) -> None:
-        if self._recent.setdefault(record.seq, record) is not record:
-            return
-        self._recent_bytes += len(record.body)
-        while self._recent_bytes > _MOST_BYTES:
-            longest_there = self._recent.pop(next(iter(self._recent)))
-            self._recent_bytes -= len(longest_there.body)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

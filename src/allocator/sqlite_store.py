@@ -155,7 +155,7 @@ class SqliteStore(RecordQueries):
             self._folder = -1
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, participant: str | None = None) -> Iterator[None]:  # noqa: ARG002 (all is at hand)
         """BEGIN IMMEDIATE … COMMIT: a plain BEGIN would let two writers read the same state and fail late."""
         with _translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")

@@ -48,8 +48,12 @@ class Store(Protocol):
     Every method may raise StorageError: nothing was written, and asking again is safe; or ``unknown`` (5).
     """
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """One writer at a time (1 to 5). Not entered twice by one store."""
+    def transaction(self, participant: str | None = None) -> AbstractContextManager[None]:
+        """One writer at a time (1 to 5). Not entered twice by one store.
+
+        Args:
+            participant: whom the act is about; what is known of them may be read along, where that saves a round trip.
+        """
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:
         """Compare and append, inside a transaction: the record must link to the last one, or RuntimeError."""

@@ -106,7 +106,7 @@ class RecordWriter:
         """As `write`; nobody else writes until the context is left."""
         with self._keys.lock():
             try:
-                with self._store.transaction():
+                with self._store.transaction(participant):
                     now = self._now(action)
                     role = self.check_role(actor, action)
                     draft = build(now)

@@ -1,0 +1,158 @@
+"""Appends through `PostgresStore`, against what PostgreSQL itself reaches: pgbench with the same statements.
+
+Each client of ours is a process with one connection. It makes a record that links to the last one, and appends it in a
+transaction of the store, as a reveal does. Each client of pgbench sends the plain four statements one by one, prepared:
+BEGIN, the study's row FOR UPDATE, an INSERT of as long a record that links to the last one, COMMIT. Both write into the
+same database, each into studies of its own, for the same time, in turn. Then a whole reveal, rules and signature
+included, and the length of the log.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
+
+from measure import Row  # noqa: E402
+
+from allocator.log import FORMAT, GENESIS, KINDS, new_record  # noqa: E402
+from allocator.postgres_pool import PostgresPool  # noqa: E402
+from allocator.postgres_store import PostgresStore, create_log  # noqa: E402
+from allocator.store import Store  # noqa: E402
+from postgres_server import Server, postgres_server  # noqa: E402
+
+CLIENTS = (1, 8, 32)
+STUDIES = 50
+PEER = """\\set study random(1, {studies})
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SELECT turn FROM allocator.study WHERE study = 'peer-' || :study FOR UPDATE;
+INSERT INTO allocator.record (study, seq, prev, body, kind, participant, stratum, position)
+SELECT study, seq + 1, sha256('\\x00'::bytea || prev || convert_to(body, 'UTF8')), body, kind, participant, stratum,
+position FROM allocator.record WHERE study = 'peer-' || :study ORDER BY seq DESC LIMIT 1;
+COMMIT;
+"""
+
+
+def rows(folder: Path, quick: bool) -> Iterator[Row]:
+    """One row for each number of clients, on one study and on fifty."""
+    seconds, repeats = (0.5, 1) if quick else (3.0, 5)
+    with server(max_connections="120") as found:
+        if found is None:
+            print("no PostgreSQL here: its rows are left out", file=sys.stderr)
+            return
+        make_studies(found, "ours"), make_studies(found, "peer")
+        rates: dict[tuple[int, int], tuple[float, float]] = {}
+        for studies in (1, STUDIES):
+            for clients in CLIENTS:
+                pairs = [
+                    (
+                        append_rate(found, clients, studies, seconds),
+                        pgbench_rate(found, folder, clients, studies, seconds),
+                    )
+                    for _ in range(repeats)
+                ]
+                ours, peer = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
+                rates[clients, studies] = ours, peer
+                what = f"{studies} {'studies' if studies > 1 else 'study'}, {clients} clients: one append / pgbench's"
+                yield Row(what=what, ours=1 / ours, peer=1 / peer, goal="<= 1.43 (70 %)")
+        for name, side in (("appends", 0), ("pgbench", 1)):
+            fifty, one = rates[8, STUDIES][side], rates[8, 1][side]
+            goal = "<= 0.43 (2.3 times)" if side == 0 else ""
+            yield Row(what=f"{name}, 8 clients: fifty studies / one study", ours=1 / fifty, peer=1 / one, goal=goal)
+
+
+@contextmanager
+def server(**settings: str) -> Iterator[Server | None]:
+    """A server that commits as a trial unit's would, one machine, its memory as small as the tests'."""
+    with postgres_server(synchronous_commit="on", synchronous_standby_names="", **settings) as found:
+        yield found
+
+
+def make_studies(found: Server, name: str) -> None:
+    """Studies `name`-1 to `name`-50 with a first record each."""
+    for number in range(1, STUDIES + 1):
+        create_log(found.writer, f"{name}-{number}")
+        with PostgresStore(found.writer, f"{name}-{number}") as store:
+            append(store)
+
+
+def append(store: Store) -> None:
+    """One durable transaction: a record as long as an allocation, linked to the last one; its signature is none."""
+    with store.transaction():
+        last = store.last()
+        seq, prev = (last.seq + 1, last.hash) if last else (0, GENESIS)
+        signed = {"person": "PH", "role": "pharmacist", "meaning": KINDS["looked-up"].meaning, "signature": "00" * 64}
+        common = {"format": FORMAT, "kind": "looked-up", "time": "2026-11-20T04:00:00.000Z", "mode": "test"}
+        about = {"participant": "P-001", "allocation": 0, "program": "allocator " + "x" * 180}
+        store.append(new_record(prev, {"seq": seq, **common, **signed, **about}), {})
+
+
+def append_rate(found: Server, clients: int, studies: int, seconds: float) -> float:
+    """Appends a second by so many processes, over so many studies."""
+    command = [sys.executable, str(Path(__file__)), found.writer, str(studies)]
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(clients)
+        ]
+        for worker in workers:
+            assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{seconds}\n")
+            worker.stdin.close()
+        done = [worker.stdout.read().split() for worker in workers if worker.stdout is not None]
+    return sum(int(count) / float(took) for count, took in done)
+
+
+def work(address: str, studies: int) -> None:
+    """One client: gets ready, waits for the word, appends for so long, says how many in how many seconds."""
+    with PostgresPool(address, most=1) as pool:
+        stores = [PostgresStore(address, f"ours-{number}", pool=pool) for number in range(1, studies + 1)]
+        for store in stores:
+            append(store)
+        print("ready", flush=True)
+        seconds = float(sys.stdin.readline())
+        started, count = time.perf_counter(), 0
+        while (took := time.perf_counter() - started) < seconds:
+            append(stores[int.from_bytes(os.urandom(4)) % studies])
+            count += 1
+        print(count, took)
+
+
+def pgbench_rate(found: Server, folder: Path, clients: int, studies: int, seconds: float) -> float:
+    """Transactions a second of pgbench, waiting for nobody."""
+    script = folder / f"peer-{studies}.sql"
+    script.write_text(PEER.format(studies=studies))
+    command = ["-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-f", str(script)]
+    seconds = max(1, round(seconds))
+    done = subprocess.run(
+        [pgbench(), *command, "-T", str(seconds), found.writer], capture_output=True, text=True, check=True
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("tps ="))
+    return float(line.split()[2])
+
+
+def pgbench() -> str:
+    """The program, from where the server's came."""
+    import shutil
+    import tempfile
+
+    from postgres_server import _binaries
+
+    if found := shutil.which("pgbench"):
+        return found
+    with tempfile.TemporaryDirectory() as scratch:
+        return str(next(_binaries(Path(scratch))) / "pgbench")
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], int(sys.argv[2]))
