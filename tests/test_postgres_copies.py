@@ -23,6 +23,7 @@ from allocator.errors import AllocatorError, EvidenceError, InputError, Refused,
 from allocator.exporting import export_study
 from allocator.keys import ONLY_FOR_TESTS, KeyFolder
 from allocator.restoring import read_digest
+from allocator.writer import Draft
 from postgres_server import Server
 from support import PASSPHRASE, STUDY_ID, Trial, open_home
 from test_postgres_study import database, template, told, trial, verdict  # noqa: F401
@@ -187,6 +188,27 @@ def test_a_lost_home_is_put_back_beside_the_log_in_the_database(
     assert verdict(capsys, trial.home) == ("intact-local", set())
     trial.again()
     assert trial.service.history.state == "recovering" and trial.reveal("P-001").repeated
+
+
+def test_a_home_lost_with_its_database_comes_back_as_files(
+    trial: Trial, backed_up: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.service.close_files()
+    shutil.rmtree(trial.home)
+    monkeypatch.delenv(stores.VARIABLE)
+    done = put_back(trial, backed_up)
+    assert where(done) == (False, False, False, "unknown") and done.record.fields["state"] == "recovering"
+    assert verdict(capsys, trial.home) == ("intact-local", set())
+
+
+def test_a_log_that_was_moved_out_of_the_database_does_not_go_on_there(
+    trial: Trial, database: Server, backed_up: Path
+) -> None:
+    draft = Draft(kind="moved", fields={"to": "file"})
+    trial.service._writer.write(trial.actor("SP"), "moved", lambda _: draft)
+    trial.place.sealed_file.unlink()
+    before = in_database(database)
+    assert where(put_back(trial, backed_up)) == (False, False, True, "known") and in_database(database) == before
 
 
 def test_a_study_in_the_database_that_holds_is_not_put_back_by_mistake(trial: Trial, backed_up: Path) -> None:
