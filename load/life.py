@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from allocator import restoring, stores  # noqa: E402
 from allocator.errors import AllocatorError  # noqa: E402
 from allocator.evidence import read_evidence  # noqa: E402
 from allocator.keys import ONLY_FOR_TESTS  # noqa: E402
-from allocator.restoring import read_digest  # noqa: E402
+from allocator.restoring import Restored, read_digest  # noqa: E402
 from allocator.service import Allocation  # noqa: E402
 from allocator.verify import verify  # noqa: E402
 from postgres_server import Server  # noqa: E402
@@ -183,6 +184,13 @@ class Life:
             self.back_up()
         if self.backup_file and self.backup_holds_all_but_allocations and self.happens(0.04, "disk lost"):
             self.disk_is_lost(self.backup_file)
+        elif (
+            self.database
+            and self.backup_file
+            and self.backup_holds_all_but_allocations
+            and self.happens(0.05, "home lost")
+        ):
+            self.home_is_lost(self.backup_file)
 
     def back_up(self) -> None:
         """A backup, from which everything can be put back but for what is allocated later."""
@@ -231,18 +239,35 @@ class Life:
 
     def log_is_restored(self, file: Path) -> None:
         """The sponsor restores the log from the backup."""
+        self.trial.place.log_file.unlink()
+        assert not self.restore(file).kept_log
+
+    def home_is_lost(self, file: Path) -> None:
+        """The application's host, or its schedules/ only: the backup brings the files, the database has the log."""
         trial = self.trial
-        trial.place.log_file.unlink()
-        restoring.restore(
-            trial.home,
+        trial.service.close_files()
+        shutil.rmtree(trial.place.schedules)
+        if head_too := self.random.random() < 0.5:
+            shutil.rmtree(trial.place.keys)
+        restored = self.restore(file)
+        assert restored.kept_log and restored.in_postgres and restored.missing == ("unknown" if head_too else "none")
+        if head_too:  # nobody knows then that the log is whole, and two people say so
+            self.refused("recovering", lambda: self.confirm("P-99998", {"site": "A"}))
+            trial.service.recover(trial.actor("ST"), "the database is whole", none_used=True)
+
+    def restore(self, file: Path) -> Restored:
+        """By the sponsor."""
+        restored = restoring.restore(
+            self.trial.home,
             file,
             read_digest(file),
             lambda service: service.authenticate("SP", lambda: PASSPHRASE, "restored"),
             "disk lost",
-            clock=trial.clock,
+            clock=self.trial.clock,
             stretching=ONLY_FOR_TESTS,
         )
-        trial.again()
+        self.trial.again()
+        return restored
 
     # ---- at the end --------------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ retries, double clicks, wrong retypes, expired and withdrawn confirmations, staf
 on paper, a clock that jumps, backups and lost disks; beside it a model of who has what. At the end the log must say the
 same as the model, and `verify` must find nothing.
 
-With `--postgres` the log is in a database. A disk is not lost there: the database is put back to where it was when the
-last backup was made, by a copy of that moment, and the home must notice. A connection is lost where a file is not.
+With `--postgres` the log is in a database. Instead of a lost disk, the database is put back to where it was at the last
+backup, which the home must notice; the home is lost and restored beside the database; connections are ended.
 """
 
 from __future__ import annotations
