@@ -102,7 +102,7 @@ HELD_TOGETHER = [
     *("postgres_evidence", "log_copy", "database_copy", "evidence", "export_evidence", "backup", "writer", "session"),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
-    *("log_end", "moving"),
+    *("log_end", "departure", "moving"),
     *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]

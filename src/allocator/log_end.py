@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from allocator.errors import StorageError
+from allocator.errors import Refused, StorageError
 from allocator.evidence import read_file
-from allocator.home import StudyPlace, sync_folder
+from allocator.home import StudyPlace, is_file, sync_folder
 from allocator.known_servers import KnownServers
 from allocator.log_copy import copy_snapshot, this_moment
 from allocator.relocation import FILE, POSTGRESQL
@@ -57,6 +57,10 @@ class LogEnd(ABC):
     @abstractmethod
     def fill(self, source: LogEnd, first: bytes) -> None:
         """Bring here what the other end has and this one lacks. EvidenceError: another log is here."""
+
+    def refill(self, source: LogEnd, first: bytes) -> None:
+        """The same again, after a move was cut off when the source was sealed already."""
+        self.fill(source, first)
 
     @abstractmethod
     def settle(self, first: bytes) -> None:
@@ -110,6 +114,21 @@ class FileEnd(LogEnd):
                 left.unlink(missing_ok=True)
         with source.moment() as connection:
             copy_snapshot(connection, self.place.study, self._arriving)
+
+    def refill(self, source: LogEnd, first: bytes) -> None:  # noqa: ARG002
+        """The file is there, and lacks one record at most: a home without it is not the one that began the move.
+
+        An older copy of that home must not take a sealed log out of the database a second time.
+
+        Raises:
+            Refused: it is not there.
+        """
+        if not is_file(self._arriving):
+            raise Refused(
+                "moved",
+                f"the log was moved to a file, and {self._arriving.name} is not in this home: it is an old copy",
+                "Use the home that goes on with the log.",
+            )
 
     def settle(self, first: bytes) -> None:  # noqa: ARG002
         """The file gets its name."""

@@ -14,44 +14,20 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from allocator.errors import AllocatorError, EvidenceError, InputError, Refused, StorageError
+from allocator.departure import DepartureService, busy
+from allocator.errors import AllocatorError, EvidenceError, InputError, Refused
 from allocator.evidence import read_beside, with_log
 from allocator.home import StudyPlace
 from allocator.keys import KeyFolder
 from allocator.log import Detail, Record
 from allocator.log_end import LogEnd
 from allocator.relocation import left
-from allocator.service import AllocationService
-from allocator.session import reason_detail, system_clock
+from allocator.session import system_clock
 from allocator.store import OpenStore, Store
 from allocator.stores import two_logs
 from allocator.verdict import Evidence, Verdict
 from allocator.verify import verify
-from allocator.writer import Actor, Draft
-
-
-class MovingService(AllocationService):
-    """The two acts of a move, each in its own place of the log."""
-
-    def leave(self, actor: Actor, to: str, reason: str, verified: tuple[int, bytes]) -> Record:
-        """Seal the log here, if it still ends as it was verified: with so many records, the last of this hash."""
-
-        def build(_: datetime) -> Draft:
-            last = self._store.last()
-            if last is None or (last.seq + 1, last.hash) != verified:
-                raise _busy()
-            return Draft(kind="moved", fields={"to": to}, details=reason_detail(reason) if reason else {})
-
-        return self._writer.write(actor, "moved", build)
-
-    def arrive(self, actor: Actor) -> Record:
-        """Go on here, in the state that the log had before it moved."""
-
-        def build(_: datetime) -> Draft:
-            moved, before = left(self._store)
-            return Draft(kind="arrived", fields={"moved": moved.seq if moved else 0, "state": before})
-
-        return self._writer.write(actor, "arrived", build)
+from allocator.writer import Actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +63,7 @@ class Move:
     notify: Callable[[str], None] = lambda _: None
     judge: Callable[[Evidence], Verdict] = verify
 
-    def run(self, authenticate: Callable[[MovingService, str], Actor]) -> Moved:
+    def run(self, authenticate: Callable[[DepartureService, str], Actor]) -> Moved:
         """Move the log, or end a move that was cut off.
 
         Args:
@@ -114,7 +90,7 @@ class Move:
 
     # ---- before anything is written ----------------------------------------------------------------------------------
 
-    def _sponsor(self, authenticate: Callable[[MovingService, str], Actor]) -> Actor:
+    def _sponsor(self, authenticate: Callable[[DepartureService, str], Actor]) -> Actor:
         here = self.source if self.source.is_named else self.target
         with closing(here.open()) as store:
             service = self._service(store, KeyFolder(self.place.keys))
@@ -138,8 +114,8 @@ class Move:
             "Nothing was done.",
         )
 
-    def _service(self, store: Any, keys: KeyFolder) -> MovingService:
-        return MovingService.open(self.place, store=store, keys=keys, clock=self.clock, notify=self.notify)
+    def _service(self, store: Any, keys: KeyFolder) -> DepartureService:
+        return DepartureService.open(self.place, store=store, keys=keys, clock=self.clock, notify=self.notify)
 
     # ---- from here on the lock is held -------------------------------------------------------------------------------
 
@@ -153,7 +129,7 @@ class Move:
             if _is_sealed(store):
                 moved = self._sealing(store)
                 with _sealed_already(moved):
-                    self._carry_again(moved, first)
+                    self._carry_again(moved, store.details(moved.seq), first)
             else:
                 moved = self._seal(store, actor, first)
                 # ==== POINT OF NO RETURN: the log is sealed here. From here on it can only arrive. ====
@@ -168,22 +144,24 @@ class Move:
         verified = self._verified(first)
         self.target.fill(self.source, first)
         if self._compared(first) != verified:
-            raise _busy()
+            raise busy()
         service = self._service(store, _HeldKeys(self.place.keys))
         return service.leave(actor, self.target.name, self.reason, verified)
 
     def _append(self, moved: Record, details: Mapping[str, Detail]) -> None:
-        """The record that seals the source, in the target too."""
+        """The record that seals the source, in the target too, where it is not there yet."""
         with closing(self.target.open()) as store, store.transaction():
             last = store.last()
-            if last is None or last.hash != moved.prev:
-                raise _another_copy(f"it does not end with record {moved.seq - 1}")
-            store.append(moved, details)
+            if last is None or moved.hash != last.hash != moved.prev:
+                raise _another_copy(f"it does not end before record {moved.seq}")
+            if last.hash == moved.prev:
+                store.append(moved, details)
 
-    def _carry_again(self, moved: Record, first: bytes) -> None:
-        """After a crash, all of a sealed log that the target lacks. Refused where the log has gone on there."""
+    def _carry_again(self, moved: Record, details: Mapping[str, Detail], first: bytes) -> None:
+        """What a move that was cut off has not brought there."""
         if not self.target.is_named:
-            self.target.fill(self.source, first)
+            self.target.refill(self.source, first)
+            self._append(moved, details)
             self._compared(first)
         with closing(self.target.open()) as store:
             carried = store.record(moved.seq)
@@ -269,7 +247,7 @@ def _sealed_already(moved: Record) -> Iterator[None]:
     try:
         yield
     except AllocatorError as error:
-        if error.code not in ("there-already", "moved"):
+        if error.code not in ("there-already", "moved", "other-log"):
             error.hint = (
                 f"The log is sealed by record {moved.seq}, and nothing of it is lost. "
                 "Nothing goes on until the sponsor gives the same command again."
@@ -299,7 +277,3 @@ def _another_copy(said: str) -> EvidenceError:
     return EvidenceError(
         "copy-broken", f"the copy is not the log: {said}", "Nothing was moved. Ask again, or tell the administrator."
     )
-
-
-def _busy() -> StorageError:
-    return StorageError("busy", "somebody else wrote while the log was copied", "Nothing was moved. Ask again.")
