@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench bench-peers faults attacks mutants soak matrix lock clean
+.PHONY: demo test lint types tests bench bench-peers faults attacks mutants soak drill matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -62,6 +62,10 @@ $(VENV)/mutants/.ready: $(READY) mutants/requirements.txt
 SECONDS ?= 120
 soak: $(READY)
 	$(BIN)/python load/soak.py --seconds $(SECONDS)
+
+# PostgreSQL's primary killed under load, its standby promoted, three times; two to three minutes (docs/postgres.md).
+drill: $(READY)
+	$(BIN)/python load/failover.py
 
 # Packages by version and hash, then this project itself; again whenever the lock or the project file changes.
 $(READY): requirements.lock pyproject.toml

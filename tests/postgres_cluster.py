@@ -252,6 +252,16 @@ class Cluster:
         """After `promote`: the other one comes back as it was, read-write."""
         self.standby.start()
 
+    def promote_old_primary(self) -> None:
+        """Go on with the old one on purpose: as a standby of nobody it is promoted, onto a timeline of its own."""
+        self.standby.stop()
+        signal_file = self.standby.data / "standby.signal"
+        signal_file.touch()
+        _own(signal_file)
+        self.standby.start()
+        self.standby.sql("ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+        assert self.standby.sql("SELECT pg_promote(true, 30)") == (True,), self.standby.log()
+
     def rejoin(self) -> None:
         """After `promote`: the other one becomes the standby, by a new base backup."""
         self.standby.kill()  # where it runs: nothing of it is kept

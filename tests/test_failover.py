@@ -179,6 +179,16 @@ def test_a_hanging_primary_that_goes_on_is_noticed_on_a_connection_of_before(ser
     assert refusal.value.code == "log-behind-head"
     before.close_files()
 
+    homes.at(f"{old.writer}?target_session_attrs=read-write")
+    with pytest.raises(EvidenceError) as refusal:
+        trial.again()
+    assert refusal.value.code == "old-primary"
+    servers.promote_old_primary()  # to go on with it on purpose; its head still tells what it lacks
+    trial.again()
+    with pytest.raises(EvidenceError) as refusal:
+        trial.reveal("P-002")
+    assert refusal.value.code == "log-behind-head"
+
 
 # ---- what a commit means while the standby is away ------------------------------------------------------------------
 
@@ -304,6 +314,29 @@ def test_a_database_put_back_to_an_earlier_moment_is_noticed(
         node.start()
         wait_until(lambda: node.sql("SELECT pg_is_in_recovery()") == (False,), node.log)
         behind_until_recovered(trial, lost, capsys)
+
+
+def test_init_goes_on_after_the_server_was_remembered_and_nothing_committed(
+    made: tuple[Template, Trial], homes: Homes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = support.study_bytes().replace(f'id = "{support.STUDY_ID}"'.encode(), b'id = "OTHER"', 1)
+
+    def lost(store: PostgresStore) -> None:
+        assert store._known is not None
+        store._known.remember(store._server)
+        raise StorageError("unavailable", "the connection was lost")
+
+    with made[0].alone() as node:
+        homes.at(node.writer)
+        with monkeypatch.context() as patch:
+            patch.setattr("allocator.postgres_store.PostgresStore._commit", lost)
+            with pytest.raises(StorageError):
+                support.open_home(tmp_path, data)
+        assert (tmp_path / "keys" / "OTHER" / "servers").is_file()
+        support.open_home(tmp_path, data)
+        service = open_service(tmp_path)
+        assert [record.kind for record in service.records()] == ["study-opened"]
+        service.close_files()
 
 
 # ---- what a home remembers ------------------------------------------------------------------------------------------

@@ -148,7 +148,8 @@ def _make_folders(place: StudyPlace) -> None:
 
 def _check_unopened(place: StudyPlace, opening: Opening) -> None:
     check_unopened(place)
-    others = [f.name for f in place.keys.iterdir() if f.name not in (f"{opening.person}.json", "log.key", "lock")]
+    own = (f"{opening.person}.json", "log.key", "lock", "servers")
+    others = [f.name for f in place.keys.iterdir() if f.name not in own]
     if others:
         raise InputError(
             "keys-without-log",
