@@ -438,7 +438,7 @@ def test_what_was_shown_is_there_after_a_failover_under_load(
         """The faults found; and whoever looks for them sees one that is put there."""
         shown = next(line for line in told.shown if "arm" in line)
         for wrong in ({"arm": "other"}, {"number": 0}, {"hash": ""}):
-            assert any(failover.held(told.home, shown["study"], [shown | wrong])), wrong
+            assert list(failover.held(told.home, shown["study"], [shown | wrong])), wrong
         return list(faults(told))
 
     monkeypatch.setattr(failover, "faults", checked)
