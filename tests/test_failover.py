@@ -212,6 +212,32 @@ def test_a_commit_waits_for_a_standby_that_hangs_and_is_shown_when_it_goes_on(
     assert (shown.number, shown.repeated) == (2, True) and trial.kinds.count("allocated") == 2
 
 
+def test_one_of_two_standbys_is_enough_and_the_other_one_follows_it(
+    made: tuple[Template, Trial], servers: Cluster, homes: Homes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial, first = homes(servers.writer), servers.standby
+    with made[0].third(servers) as third:  # the same settings on each: docs/postgres.md
+        names = ", ".join(node.name for node in (servers.primary, first, third))
+        for node in (servers.primary, first, third):
+            node.sql(f"ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 ({names})'", "SELECT pg_reload_conf()")
+        first.kill()
+        (second,) = trial.allocate("P-002")
+        servers.kill_primary()
+        first.start()
+        ahead = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'"
+        assert third.sql(ahead) > first.sql(ahead)
+        servers.standby = third
+        servers.promote()
+        servers.standby = first  # it finds the new primary by itself, and commits wait for it
+        homes.at(servers.writer)
+        trial.again()
+        again = trial.reveal("P-002")
+        assert again.repeated and (again.number, again.arm) == (second.number, second.arm)
+        assert trial.allocate("P-003")[0].number == 3
+        assert first.sql("SELECT count(*) FROM allocator.record") == third.sql("SELECT count(*) FROM allocator.record")
+        assert verdict(capsys, trial.home) == ("intact-local", set())
+
+
 # ---- a standby answers nothing --------------------------------------------------------------------------------------
 
 
