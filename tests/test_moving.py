@@ -551,7 +551,7 @@ def test_a_move_cannot_be_ended_in_the_other_direction(house: House) -> None:
     house.move(POSTGRESQL)
     with pytest.raises(InputError) as there:
         house.move(POSTGRESQL)
-    assert there.value.code == "there-already" and "since record" in there.value.message
+    assert there.value.code == "there-already" and ", since record" in there.value.message
 
 
 @pytest.mark.parametrize("where", [POSTGRESQL, FILE])
