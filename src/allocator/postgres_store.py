@@ -32,6 +32,7 @@ from allocator.log import GENESIS, Detail, Record, link
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
+    TURN_SECONDS,
     as_ours,
     connect,
     refuse_standby,
@@ -190,7 +191,8 @@ class PostgresStore:
             if not self._has or self._connection.closed:
                 self._connect()
             try:
-                self._begin(participant)
+                with self._connection.within(self._busy_seconds + TURN_SECONDS):
+                    self._begin(participant)
                 return
             except psycopg.Error as error:
                 again = error.sqlstate in AGAIN_STATES or self._is_lost()
