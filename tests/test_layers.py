@@ -111,7 +111,7 @@ HELD_TOGETHER = [
         "session",
     ),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
-    *("assess_plot", "balance_plot", "balance_page", "service"),
+    *("assess_plot", "balance_plot", "balance_page", "confirming", "service"),
     *("log_end", "departure", "moving"),
     *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]

@@ -200,7 +200,7 @@ def _read_receipt(path: Path) -> dict[str, Any]:
 
 
 def _place(text: str, study: Study) -> tuple[tuple[str, int], str | None]:
-    from allocator.service import parse_stratum
+    from allocator.confirming import parse_stratum
     from allocator.study import stratum_label
 
     place, _, participant = text.partition("@")

@@ -37,7 +37,7 @@ def confirm(
 
     Without --answers the form is asked for criterion by criterion, in the protocol's own words.
     """
-    from allocator.service import parse_stratum
+    from allocator.confirming import parse_stratum
 
     if rescreen and correcting is not None:
         raise InputError(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    from allocator.service import Allocation, AllocationService, Summary
+    from allocator.confirming import Summary
+    from allocator.service import Allocation, AllocationService
 
 WIDTH = 72
 
