@@ -67,13 +67,14 @@ class Drill:
         """The acts that were answered."""
         return [line for line in self.acts if line["done"]]
 
-    def without_service(self, kill: dict[str, Any]) -> float:
-        """Seconds from the last answer before the promotion to the first one after it."""
-        times = sorted(line["at"] for line in self.shown)
-        first = next((at for at in times if at > kill["promoting"]), None)
-        if first is None:
-            return float("inf")
-        return first - max(at for at in times if at <= kill["promoting"])
+    def without_service(self, kill: dict[str, Any]) -> list[float]:
+        """Of each study, seconds from the last answer before the promotion to the first one after it; sorted."""
+        gaps = list[float]()
+        for study in self.studies:
+            times = sorted(line["at"] for line in self.shown if line["study"] == study)
+            first = next((at for at in times if at > kill["promoting"]), float("inf"))
+            gaps.append(first - max(at for at in times if at <= kill["promoting"]))
+        return sorted(gaps)
 
 
 # ---- the drill ------------------------------------------------------------------------------------------------------
@@ -163,7 +164,9 @@ def _wait_for_all(logs: list[Any], processes: list[subprocess.Popen[str]]) -> No
     end = time.monotonic() + LONGEST
     while any(Path(log.name).read_text("utf-8").count("\n") < 2 for log in logs):
         if time.monotonic() > end or any(process.poll() is not None for process in processes):
-            raise RuntimeError("a writer did not begin: " + processes[0].communicate()[1][-800:])
+            said = [Path(log.name).read_text("utf-8")[-400:] for log in logs]
+            errors = [process.communicate()[1][-800:] for process in processes if process.poll() is not None]
+            raise RuntimeError("\n".join(["a writer did not begin", *errors, *said]))
         time.sleep(0.1)
 
 
@@ -232,10 +235,10 @@ def report(told: Drill) -> list[str]:
     errors = Counter(code for line in told.acts for code in line["errors"])
     lines = [f"PostgreSQL {told.version}: {len(told.shown)} acts shown in {len(told.studies)} studies"]
     for number, kill in enumerate(told.kills, 1):
-        waited = kill["promoted"] - kill["promoting"]
+        waited, gaps = kill["promoted"] - kill["promoting"], told.without_service(kill)
         lines.append(
             f"loss {number}: promoted {kill['promoting'] - kill['at']:.1f} s after it, in {waited:.1f} s; "
-            f"without service {told.without_service(kill):.1f} s; the old primary came back: {kill['old']}"
+            f"without service, by study, {gaps[0]:.1f} to {gaps[-1]:.1f} s; the old primary came back: {kill['old']}"
         )
     said = ", ".join(f"{code} {count}" for code, count in sorted(errors.items())) or "none"
     return [*lines, f"answers that were no result, and asked again: {said}"]
