@@ -22,6 +22,8 @@ from allocator.cli import run
 from allocator.errors import AllocatorError, EvidenceError, InputError, Refused, StorageError
 from allocator.exporting import export_study
 from allocator.keys import ONLY_FOR_TESTS, KeyFolder
+from allocator.log_end import DatabaseEnd, FileEnd
+from allocator.moving import Move
 from allocator.restoring import read_digest
 from allocator.writer import Draft
 from postgres_server import Server
@@ -276,6 +278,38 @@ def test_a_log_in_the_database_that_is_not_the_newer_one_or_does_not_hold_is_lef
     assert trial.place.log_file.is_file() and not trial.place.postgres_file.exists()
     monkeypatch.delenv(stores.VARIABLE)
     assert trial.again().history.state == "recovering"
+
+
+@pytest.mark.requirement("R03", "R04")
+def test_a_database_put_back_in_time_gets_what_it_lacks_by_a_restore_and_a_move(
+    trial: Trial, database: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial.service.close_files()
+    with database.copy() as older:
+        trial.again()
+        told_after = trial.allocate("P-002")[0]
+        file = tmp_path / "backup.tar"
+        trial.service.backup(trial.actor("SP"), file)
+        monkeypatch.setenv(stores.VARIABLE, older.writer)
+        assert where(put_back(trial, file)) == (False, False, True, "known")
+        monkeypatch.delenv(stores.VARIABLE)
+        trial.again()
+        trial.service.recover(trial.actor("ST"), "the record of the backup was lost, nothing else", none_used=True)
+        trial.close()
+        move = Move(
+            place=trial.place,
+            source=FileEnd(place=trial.place),
+            target=DatabaseEnd(place=trial.place, address=older.writer),
+            clock=trial.clock,
+        )
+        move.run(lambda service, action: service.authenticate("SP", lambda: PASSPHRASE, action))
+        monkeypatch.setenv(stores.VARIABLE, older.writer)
+        assert verdict(capsys, trial.home) == ("intact-local", set())
+        trial.again()
+        assert trial.reveal("P-002").arm == told_after.arm and trial.allocate("P-003")[0].number == 3
+        trial.place.sealed_file.unlink()
+        assert where(put_back(trial, file)) == (True, True, True, "none")
+        trial.close()
 
 
 def in_database(server: Server) -> list[tuple[Any, ...]]:
