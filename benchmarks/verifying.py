@@ -19,7 +19,7 @@ from homes import active_trial, fill
 from measure import Row, compare, run
 from processes import ENTRY
 
-from allocator import evidence
+from allocator import sqlite_evidence
 from allocator.evidence import read_evidence
 from allocator.home import study_place
 from allocator.person import check_signature
@@ -48,8 +48,8 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
 
     def chain() -> None:
         """The verifier's own chain pass, over a connection such as it opens its private copy by."""
-        with closing(evidence._connect(place.log_file)) as connection:
-            found, _ = evidence._chain(connection)
+        with closing(sqlite_evidence._connect(place.log_file)) as connection:
+            found, _ = sqlite_evidence._chain(connection)
         assert found.records == records
 
     def bare() -> None:

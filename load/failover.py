@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 from at_once import build  # noqa: E402
 from at_work import SITES, opened  # noqa: E402
-from failover_writer import AGAIN, EACH, LONGEST  # noqa: E402
+from failover_writer import AGAIN, LONGEST  # noqa: E402
 
 from allocator.evidence import read_evidence  # noqa: E402
 from allocator.home import study_place  # noqa: E402
@@ -41,6 +41,7 @@ from postgres_cluster import Cluster, Template, template  # noqa: E402
 from support import PASSPHRASE  # noqa: E402
 
 NOTICE = 1.0  # seconds until the administrator, or a program, promotes the standby
+A_SECOND, AROUND = 40, 15  # participants of one writer, at most; seconds of a loss beside those of writing
 ASKED_AGAIN = 10  # participants of each study, once more at the end
 
 
@@ -92,15 +93,16 @@ def drill(
         seconds: of writing before each kill, and after the last.
         hang: the primary hangs instead of being killed, and goes on after the promotion.
     """
+    each = int(A_SECOND * (kills + 1) * (seconds + AROUND))
     with made.running() as node:
         os.environ[VARIABLE] = node.writer
-        load = build(folder, processes=writers, each=EACH, pairs=0, studies=studies)
+        load = build(folder, processes=writers, each=each, pairs=0, studies=studies)
     told = Drill(home=load.homes[0], studies=load.studies)
     with made.cluster() as servers, ExitStack() as stack:
         os.environ[VARIABLE] = servers.writer
         told.version = servers.primary.sql("SHOW server_version")[0]
         logs = [stack.enter_context((folder / f"writer-{n}").open("w+")) for n in range(writers)]
-        processes = [_start(told, n, log) for n, log in enumerate(logs)]
+        processes = [_start(told, n, each, log) for n, log in enumerate(logs)]
         try:
             _wait_for_all(logs, processes)
             for number in range(kills):
@@ -150,9 +152,9 @@ def lose_primary(servers: Cluster, told: Drill, *, hang: bool) -> dict[str, Any]
     return kill
 
 
-def _start(told: Drill, number: int, log: Any) -> subprocess.Popen[str]:
+def _start(told: Drill, number: int, each: int, log: Any) -> subprocess.Popen[str]:
     command, pipe = [sys.executable, str(Path(__file__).with_name("failover_writer.py"))], subprocess.PIPE
-    given = [str(told.home), told.studies[number % len(told.studies)], str(number)]
+    given = [str(told.home), told.studies[number % len(told.studies)], str(number), str(each)]
     return subprocess.Popen([*command, *given], stdin=pipe, stdout=log, stderr=pipe, text=True)
 
 
@@ -190,10 +192,11 @@ def faults(told: Drill) -> Iterator[str]:
         if verdict.verdict != "intact-local" or verdict.findings:
             yield f"{study}: verdict {verdict.verdict} {verdict.findings[:3]}"
         shown = [line for line in told.shown if line["study"] == study]
-        yield from (f"{study}: {fault}" for fault in _faults_of(told.home, study, shown))
+        yield from (f"{study}: {fault}" for fault in held(told.home, study, shown))
 
 
-def _faults_of(home: Path, study: str, shown: list[dict[str, Any]]) -> Iterator[str]:
+def held(home: Path, study: str, shown: list[dict[str, Any]]) -> Iterator[str]:
+    """What was shown of one study, held to its log; and asked for again."""
     service = opened(home, study)
     records, arms = list(service.records()), [arm.code for arm in service.study.arms]
     allocated = [record.fields for record in records if record.kind == "allocated"]

@@ -1,7 +1,7 @@
 """A writer of the failover drill (load/failover.py): confirms and reveals, each act until it is answered.
 
-`python load/failover_writer.py HOME STUDY NUMBER`: participants of its own, one after another, until a line comes. Each
-act is a JSON object a line, printed after the act returned, so a line is a promise.
+`python load/failover_writer.py HOME STUDY NUMBER MOST`: participants of its own, one after another, until a line comes
+or there are so many. Each act is a JSON object a line, printed after the act returned, so a line is a promise.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from allocator.errors import EvidenceError, Refused, StorageError  # noqa: E402
 from allocator.session import system_clock  # noqa: E402
 from support import PASSPHRASE, eligible_form  # noqa: E402
 
-EACH = 1_000  # participants a writer has at most
 AGAIN = ("busy", "unavailable", "unknown", "standby")  # after these the same request is made again
 PAUSE = 0.2  # seconds before it is
+PACE = 0.02  # seconds between two participants
 LONGEST = 120.0  # seconds for one act, with all its tries
 
 
-def write(home: Path, study: str, worker: int) -> None:
+def write(home: Path, study: str, worker: int, most: int) -> None:
     """Participants of its own, one after another, until a line comes; each act again until it is answered."""
     service, ended = opened(home, study), False
     actors = {who: service.authenticate(who, lambda: PASSPHRASE, "drill") for who in ("IN", "PH")}
     form = eligible_form("P-001", system_clock())
     print(json.dumps({"ready": worker}), flush=True)
-    for number in range(EACH):
+    for number in range(most):
         if ended or select.select([sys.stdin], [], [], 0)[0]:
             break
+        time.sleep(PACE)
         who, site = f"P-{worker:02d}{number:04d}", SITES[number % 2]
         for act, asking in (
             ("confirm", lambda w=who, s=site: service.confirm(actors["IN"], w, form, {"site": s})),
@@ -68,4 +69,4 @@ def until_answered(asking: Callable[..., Any], **told: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    write(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

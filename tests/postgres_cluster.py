@@ -71,7 +71,7 @@ class Node:
 
     def start(self) -> None:
         """Start it, in whatever state its folder is, and wait until it answers."""
-        settings = {**SETTINGS, "cluster_name": self.name}
+        settings = {**SETTINGS, "cluster_name": self.name}  # a standby is known to its primary by this name
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*_ended_with_us(), self.binaries / "postgres", "-D", self.data, "-k", self.folder]
@@ -195,9 +195,12 @@ class Node:
             signal_file.touch()
             _own(signal_file)
 
-    def follow(self, primary: Node) -> None:
-        """Its folder is that of a standby of this primary when it starts."""
-        where = f"host=127.0.0.1 port={primary.port} user=postgres application_name={self.name}"
+    def follow(self, *others: Node) -> None:
+        """Its folder is that of a standby when it starts: of whichever of these can be written."""
+        ports = ",".join(str(node.port) for node in others)
+        where = (
+            f"host={','.join(['127.0.0.1'] * len(others))} port={ports} user=postgres target_session_attrs=read-write"
+        )
         with (self.data / "postgresql.auto.conf").open("a", encoding="utf-8") as file:
             file.write(f"primary_conninfo = '{where}'\nsynchronous_standby_names = ''\n")
         signal_file = self.data / "standby.signal"
@@ -346,6 +349,22 @@ class Template:
             servers.stop()
             for node in (servers.primary, servers.standby):
                 shutil.rmtree(node.folder, ignore_errors=True)
+
+    @contextmanager
+    def third(self, servers: Cluster) -> Iterator[Node]:
+        """A further standby; each of the two standbys looks for whichever of the others can be written."""
+        node = self.node(f"c{self._count}")
+        try:
+            copy_data(self._node, node)
+            node.follow(servers.primary, servers.standby)
+            node.start()
+            known = f"SELECT state FROM pg_stat_replication WHERE application_name = '{node.name}'"
+            wait_until(lambda: servers.primary.sql(known) == ("streaming",), node.log)
+            servers.standby.follow(servers.primary, node)
+            yield node
+        finally:
+            node.stop()
+            shutil.rmtree(node.folder, ignore_errors=True)
 
 
 @contextmanager

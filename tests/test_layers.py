@@ -99,7 +99,17 @@ PURE = [
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
     *("postgres_batch", "postgres_pool", "postgres_store", "stores", "keys"),
-    *("postgres_evidence", "log_copy", "database_copy", "evidence", "export_evidence", "backup", "writer", "session"),
+    *(
+        "sqlite_evidence",
+        "postgres_evidence",
+        "log_copy",
+        "database_copy",
+        "evidence",
+        "export_evidence",
+        "backup",
+        "writer",
+        "session",
+    ),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "service"),
     *("log_end", "departure", "moving"),

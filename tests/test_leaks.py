@@ -31,7 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import support
-from allocator import evidence
+from allocator import evidence, sqlite_evidence
 from allocator.cli import cli
 from allocator.cli.call import ask_passphrase, json_text, written
 from allocator.errors import AllocatorError, EvidenceError
@@ -308,7 +308,7 @@ def test_the_copy_that_verify_reads_is_its_own_and_goes_away(
     trial.allocate("P-001")
     temporary, seen = tmp_path / "temporary", []
     temporary.mkdir()
-    opened = evidence._open_copy
+    opened = sqlite_evidence._open_copy
 
     def watched(copy: Path) -> Any:
         seen.append((copy.parent.parent == temporary, stat.S_IMODE(copy.parent.stat().st_mode)))
@@ -316,7 +316,7 @@ def test_the_copy_that_verify_reads_is_its_own_and_goes_away(
             raise end
         return opened(copy)
 
-    monkeypatch.setattr(evidence, "_open_copy", watched)
+    monkeypatch.setattr(sqlite_evidence, "_open_copy", watched)
     with _temporary(temporary), contextlib.suppress(*([end] if end else [])), evidence.read_evidence(trial.place) as e:
         assert verify(e).verdict == "intact-local"
     assert seen == [(True, 0o700)]

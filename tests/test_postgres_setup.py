@@ -16,9 +16,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import errors
 
+from allocator.postgres_connection import connect
+from allocator.postgres_evidence import expected_catalog, found_catalog
+from allocator.postgres_store import schema_text
 from certificates import Authority, tls_before
-from postgres_server import PASSWORD, OwnServer, own_server, put
+from postgres_server import PASSWORD, OwnServer, own_server, put, reload
 from support import ROOT, STUDY_ID
 from test_cli_contract import PROGRAM
 
@@ -144,3 +148,33 @@ def test_from_another_machine(desk: Desk) -> None:
                 )
     with pytest.raises(AssertionError, match="already exists"):  # a second time
         desk.run(make.partition("\n")[2].rpartition("sudo")[0], at=folder)
+
+
+@pytest.mark.requirement("L04")
+def test_what_may_be_there_already(desk: Desk) -> None:
+    text, at = schema_text().encode(), desk.server.admin.rpartition("/")[0]
+    with psycopg.connect(desk.server.admin, autocommit=True) as superuser:
+        superuser.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        with psycopg.connect(f"{at}/latin", autocommit=True) as latin, pytest.raises(psycopg.Error, match="UTF8"):
+            latin.execute(text)
+        superuser.execute("CREATE ROLE allocator_writer LOGIN; CREATE ROLE dba LOGIN CREATEROLE CREATEDB")
+        with pytest.raises(psycopg.Error, match="role allocator_writer that may more"):
+            superuser.execute(text)
+        superuser.execute("ROLLBACK; DROP ROLE allocator_writer")
+        put(desk.server.folder / "data" / "pg_hba.conf", f"host all dba 127.0.0.1/32 trust\n{HBA}")
+        reload(desk.server)
+    at = at.replace("postgres@", "dba@")
+    with psycopg.connect(f"{at}/postgres", autocommit=True) as managed:  # no superuser, as on a managed server
+        managed.execute("CREATE DATABASE first TEMPLATE template0")
+        managed.execute("CREATE DATABASE second TEMPLATE template0")
+    for name in ("first", "second"):  # roles are there, the second time
+        with psycopg.connect(f"{at}/{name}", autocommit=True) as managed:
+            managed.execute(text)
+            for statement in ("DROP TRIGGER record_next ON allocator.record", "DELETE FROM allocator.record"):
+                with pytest.raises(errors.InsufficientPrivilege):
+                    managed.execute(statement.encode())
+            with pytest.raises(errors.DuplicateSchema):
+                managed.execute(text)
+        connection, _ = connect(f"{desk.server.admin.rpartition('/')[0]}/{name}", busy_seconds=1)
+        with connection:
+            assert found_catalog(connection) == expected_catalog()

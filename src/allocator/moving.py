@@ -107,7 +107,7 @@ class Move:
 
     def _there_already(self, store: Store) -> InputError:
         arrived = store.newest(("arrived",))
-        since = f" since record {arrived.seq}" if arrived else ""
+        since = f", since record {arrived.seq}" if arrived else ""
         return InputError(
             "there-already",
             f"the log of {self.place.study} is {_in(self.target.name)} already{since}",

@@ -20,6 +20,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from allocator.postgres_connection import Bounded
 
 Value = str | int | bytes | None
+_TEXT, _BINARY, _FATAL = int(Format.TEXT), int(Format.BINARY), int(ExecStatus.FATAL_ERROR)
 # What one row of a result holds, in PostgreSQL's binary form.
 Cells = tuple[bytes | None, ...]
 
@@ -57,20 +58,20 @@ def together(
     asked: list[bytes | None] = []  # what each result is of: a name prepared, or None for a statement done
     pgconn.enter_pipeline_mode()
     for statement, values in statements:
-        name = statement.name.encode("ascii")
+        name = statement.name.encode()
         if name not in connection.prepared and name not in asked:
-            pgconn.send_prepare(name, statement.sql.encode("utf-8"))
+            pgconn.send_prepare(name, statement.sql.encode())
             asked.append(name)
-        wire = [value if isinstance(value, bytes | None) else str(value).encode("utf-8") for value in values]
-        formats = [Format.BINARY if isinstance(value, bytes) else Format.TEXT for value in values]
-        pgconn.send_query_prepared(name, wire, formats, Format.BINARY)
+        wire = [value if value is None or type(value) is bytes else str(value).encode() for value in values]
+        formats = [_BINARY if type(value) is bytes else _TEXT for value in values]
+        pgconn.send_query_prepared(name, wire, formats, _BINARY)
         asked.append(None)
     pgconn.pipeline_sync()
     results = _results(pgconn, time.monotonic() + seconds)
     pgconn.exit_pipeline_mode()
     answers: list[Answer] = []
     for prepared, result in zip(asked, results, strict=True):
-        if result.status == ExecStatus.FATAL_ERROR:
+        if result.status == _FATAL:
             raise errors.error_from_result(result)
         if prepared is not None:
             connection.prepared.add(prepared)

@@ -26,6 +26,7 @@ from allocator.postgres_address import next_step, refuse_open, secured
 logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it would say of a lost connection, we say
 SCHEMA_VERSION = 1  # allocator.version in postgres.sql
 ANSWER_SECONDS = 40.0  # the client's own limit: a server that says nothing is as good as gone
+TURN_SECONDS = 5.0  # the same for one's turn, beyond the wait for others
 COMMIT_SECONDS = 15.0  # the same for a commit, which may wait for a standby without end
 IDLE_SECONDS = 120  # an open transaction whose client fell silent ends, so that the next writer can go on
 STATEMENT_SECONDS = 30  # beyond the wait for others
@@ -73,6 +74,15 @@ class Bounded(psycopg.Connection[tuple[Any, ...]]):
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, but for the bound."""
         return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Another bound for a while: a server that hangs is to be noticed as soon as its answer is overdue."""
+        before, self.answer_seconds = self.answer_seconds, seconds
+        try:
+            yield
+        finally:
+            self.answer_seconds = before
 
 
 def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Server]:

@@ -34,6 +34,7 @@ from allocator.postgres_batch import Cells, Statement, Value, together
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
+    TURN_SECONDS,
     as_ours,
     connect,
     refuse_standby,
@@ -202,7 +203,8 @@ class PostgresStore:
             if not self._has or self._connection.closed:
                 self._connect()
             try:
-                self._begin(participant)
+                with self._connection.within(self._busy_seconds + TURN_SECONDS):
+                    self._begin(participant)
                 return
             except psycopg.Error as error:
                 again = error.sqlstate in AGAIN_STATES or self._is_lost()
@@ -293,17 +295,17 @@ class PostgresStore:
 
     def _is_lost(self) -> bool:
         """Whether no further answer can be had on this connection: gone, or in the middle of one that did not come."""
-        state = self._connection.info.transaction_status
+        state = self._connection.pgconn.transaction_status
         return bool(self._connection.closed) or state in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
 
     def _roll_back(self) -> None:
         """Leave no transaction behind; a connection that will not say so is closed, which ends it as well."""
-        if not self._has:
+        if not self._has or self._connection.pgconn.transaction_status == TransactionStatus.IDLE:
             return
         with suppress(psycopg.Error):
-            if not self._is_lost() and self._connection.info.transaction_status != TransactionStatus.IDLE:
+            if not self._is_lost():
                 self._connection.execute(b"ROLLBACK")
-        if self._connection.info.transaction_status != TransactionStatus.IDLE:
+        if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
             self._connection.close()
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:

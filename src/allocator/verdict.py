@@ -134,6 +134,7 @@ class Verdict:
     Attributes:
         records: how many are stored.
         followed: how many of them the chain could be followed; `head` is the hash of the last of these.
+        moved: where the log went by its last record, so that nothing follows here; None for a log that goes on.
         left_out: findings that are not listed, because a log wrong at every record has millions.
         facts: of a receipt by itself: what it says, by a word for each.
     """
@@ -143,6 +144,7 @@ class Verdict:
     followed: int
     head: bytes
     root: str | None
+    moved: str | None = None
     findings: tuple[Finding, ...] = field(default=())
     left_out: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -157,5 +159,6 @@ class Verdict:
             "root": self.root,
             "findings": [finding.as_json() for finding in self.findings],
             "left_out": self.left_out,
+            **({"moved": self.moved} if self.moved else {}),
             **({"receipt": dict(self.facts)} if self.facts else {}),
         }

@@ -214,7 +214,7 @@ def _carried(store: Store | None, anchors: Anchors) -> Carried | None:
 def _verdict(
     evidence: Evidence, findings: list[Finding], anchors: Anchors, store: Store | None, *, left_out: int = 0
 ) -> Verdict:
-    newest = store.newest(SEALING_KINDS) if store else None
+    newest, last = (store.newest(SEALING_KINDS), store.last()) if store else (None, None)
     if findings:
         verdict = "broken"
     elif evidence.is_anchored:
@@ -229,6 +229,7 @@ def _verdict(
         followed=anchors.tree.size,
         head=anchors.head,
         root=newest.fields["root"] if newest else None,
+        moved=last.fields["to"] if last and last.kind == "moved" else None,
         findings=tuple(findings),
         left_out=left_out,
     )

@@ -43,17 +43,18 @@ _SHOWN_FIELDS = (
 _ATTENTION = {
     "clock_behind": "ATTENTION   the clock is behind the last record: nothing can be written. Set it right; if it is\n"
     "              right, the sponsor runs `allocator clock`",
+    "moved": "ATTENTION   the log was moved to another place by its last record: nothing is written here",
     "recovering": "ATTENTION   records may be missing: the statistician ends this with `allocator recover`",
     "sponsors": "ATTENTION   one sponsor only: if that key is lost, nobody can add people or resume. Add a second",
 }
 
 
-ENDED = ("closed", "opened")  # nobody waits any more, and nobody needs to be added
+ENDED = ("closed", "opened", "moved")  # nobody waits any more, and nobody needs to be added
 
 
 def _needs(key: str, status_: dict[str, Any]) -> bool:
-    if key == "recovering":
-        return bool(status_["state"] == "recovering")
+    if key in ("moved", "recovering"):
+        return bool(status_["state"] == key)
     if key == "sponsors":
         return bool(status_["sponsors"] == 1 and status_["state"] not in ENDED)
     return bool(status_[key])

@@ -8,6 +8,7 @@ import click
 
 from allocator.cli.call import Call, pass_call, record_json
 from allocator.errors import InputError
+from allocator.text import shown_lines
 
 if TYPE_CHECKING:
     from allocator.home import StudyPlace
@@ -43,7 +44,7 @@ def move(call: Call, to: str, reason: str) -> int:
         "aside": done.aside.name,
         "verdict": done.verdict.as_json(),
     }
-    call.show(result, f"{_text(done, target)}\n{verdict_text(done.verdict, place.study)}")
+    call.show(result, f"{_text(done, to)}\n{verdict_text(done.verdict, place.study)}")
     return 3 if done.verdict.findings else 0
 
 
@@ -90,14 +91,19 @@ def check_address(to: str, given: str | None) -> None:
         raise InputError("other-store", said, f"Unset {VARIABLE}, or give the same address.")
 
 
-def _text(done: Moved, target: LogEnd) -> str:
-    if target.name == FILE:
-        where, then = "back in its file", "Unset ALLOCATOR_STORE for this study."
+def _text(done: Moved, to: str) -> str:
+    from allocator.stores import VARIABLE, address_given
+
+    if to == FILE:
+        where, then = "in a file of this home", [f"Unset {VARIABLE} for this study."]
+    elif address_given():
+        where, then = "in PostgreSQL", []
     else:
-        where, then = "in PostgreSQL", "Set ALLOCATOR_STORE to this address wherever this home is used."
-    return (
-        f"The log is {where}, every record and private detail compared.  "
-        f"[records {done.moved.seq}, {done.arrived.seq}]\n"
-        f"The study is {done.arrived.fields['state']}. {then}\n"
-        f"The old place is sealed and stays, as {done.aside.name}: nothing can be written there any more."
-    )
+        where, then = "in PostgreSQL", ["Wherever this home is used, set:", f"  export {VARIABLE}='{to}'"]
+    moved, arrived = done.moved.seq, done.arrived.seq
+    lines = [
+        f"The log is {where}, each record and private detail compared.  [records {moved}, {arrived}]",
+        f"The study is {done.arrived.fields['state']}. {done.aside.name} is its old place, sealed by record {moved}.",
+        *then,
+    ]
+    return shown_lines("\n".join(lines))

@@ -194,6 +194,7 @@ def verdict_text(verdict: Verdict, name: str, *, what: str = "study", compared: 
         + ("" if verdict.followed == verdict.records else f", of which the first {verdict.followed} can be followed"),
         *([f"  head     {verdict.head.hex()}"] if verdict.head else []),
         *([f"  root     {verdict.root}"] if verdict.root else []),
+        *([f"  moved    to {shown(verdict.moved)}, by the last record: nothing follows here"] if verdict.moved else []),
     ]
     return "\n".join([*lines, *_findings_lines(verdict)])
 
