@@ -23,7 +23,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 from measure import Row  # noqa: E402
 
-from allocator.log import FORMAT, GENESIS, KINDS, new_record  # noqa: E402
+from allocator.canonical import canonical_bytes  # noqa: E402
+from allocator.log import FORMAT, GENESIS, KINDS, Record  # noqa: E402
 from allocator.postgres_pool import PostgresPool  # noqa: E402
 from allocator.postgres_store import PostgresStore, create_log  # noqa: E402
 from allocator.store import Store  # noqa: E402
@@ -31,6 +32,21 @@ from postgres_server import Server, postgres_server  # noqa: E402
 
 CLIENTS = (1, 8, 32)
 STUDIES = 50
+FIELDS = {
+    "format": FORMAT,
+    "seq": 0,
+    "kind": "looked-up",
+    "time": "2026-11-20T04:00:00.000Z",
+    "mode": "test",
+    "person": "PH",
+    "role": "pharmacist",
+    "meaning": KINDS["looked-up"].meaning,
+    "signature": "00" * 64,
+    "participant": "P-001",
+    "allocation": 0,
+    "program": "allocator " + "x" * 180,
+}
+BODY = canonical_bytes(FIELDS)
 PEER = """\\set study random(1, {studies})
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SELECT turn FROM allocator.study WHERE study = 'peer-' || :study FOR UPDATE;
@@ -89,10 +105,8 @@ def append(store: Store) -> None:
     with store.transaction():
         last = store.last()
         seq, prev = (last.seq + 1, last.hash) if last else (0, GENESIS)
-        signed = {"person": "PH", "role": "pharmacist", "meaning": KINDS["looked-up"].meaning, "signature": "00" * 64}
-        common = {"format": FORMAT, "kind": "looked-up", "time": "2026-11-20T04:00:00.000Z", "mode": "test"}
-        about = {"participant": "P-001", "allocation": 0, "program": "allocator " + "x" * 180}
-        store.append(new_record(prev, {"seq": seq, **common, **signed, **about}), {})
+        fields = {**FIELDS, "seq": seq}
+        store.append(Record(prev=prev, body=BODY.replace(b'"seq":0', b'"seq":%d' % seq), fields=fields), {})
 
 
 def append_rate(found: Server, clients: int, studies: int, seconds: float) -> float:

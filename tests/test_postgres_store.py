@@ -23,6 +23,7 @@ import pytest
 from allocator import postgres_connection, postgres_store
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
 from allocator.log import Detail, Record
+from allocator.postgres_batch import Statement, together
 from allocator.postgres_store import PostgresStore, create_log
 from postgres_proxy import proxy
 from postgres_server import PASSWORD, Server
@@ -169,38 +170,36 @@ def test_a_commit_without_an_answer_is_unknown_while_its_server_still_holds_it(
 
 
 class Answering:
-    """A connection of which one statement fails a few times, or is answered with another word."""
+    """One statement of the store fails a few times, or is answered with another word; in place of `together`."""
 
-    def __init__(self, real: Any, statement: bytes, *, error: Exception | None = None, times: int = 1) -> None:
-        self._real, self._statement, self._error, self.left = real, statement, error, times
+    def __init__(self, name: str, *, error: Exception | None = None, times: int = 1) -> None:
+        self._name, self._error, self.left = name, error, times
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def execute(self, sql: bytes, *values: Any) -> Any:
+    def __call__(self, connection: Any, statements: Any, seconds: float) -> Any:
         """As the real one, but for that statement."""
-        if not sql.startswith(self._statement) or not self.left:
-            return self._real.execute(sql, *values)
+        if not self.left or self._name not in [statement.name for statement, _ in statements]:
+            return together(connection, statements, seconds)
         self.left -= 1
         if self._error is not None:
             raise self._error
-        return self._real.execute(b"ROLLBACK")
+        instead = Statement("instead", "ROLLBACK")
+        return together(connection, [(instead if s.name == self._name else s, v) for s, v in statements], seconds)
 
 
-def answering(store: PostgresStore, statement: bytes, **how: Any) -> Answering:
-    """Put such a connection into a store."""
-    made = Answering(store._connection, statement, **how)
-    store._connection = made  # type: ignore[assignment]
+def answering(monkeypatch: pytest.MonkeyPatch, name: str, **how: Any) -> Answering:
+    """Put it in its place."""
+    made = Answering(name, **how)
+    monkeypatch.setattr(postgres_store, "together", made)
     return made
 
 
 @pytest.mark.requirement("A03")
 @pytest.mark.parametrize("error", [psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()])
 def test_a_turn_is_taken_again_where_the_database_says_so_and_not_for_ever(
-    postgres: Server, study: str, error: Exception
+    postgres: Server, study: str, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with PostgresStore(postgres.writer, study) as store:
-        made = answering(store, b"SELECT turn", error=error, times=2)
+        made = answering(monkeypatch, "turn", error=error, times=2)
         assert append(store).seq == 3 and made.left == 0
         made.left = 99
         with pytest.raises(StorageError) as refusal:
@@ -211,9 +210,11 @@ def test_a_turn_is_taken_again_where_the_database_says_so_and_not_for_ever(
 
 
 @pytest.mark.requirement("A04")
-def test_a_commit_that_is_answered_with_rollback_wrote_nothing(postgres: Server, study: str) -> None:
+def test_a_commit_that_is_answered_with_rollback_wrote_nothing(
+    postgres: Server, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with PostgresStore(postgres.writer, study) as store:
-        answering(store, b"COMMIT")
+        answering(monkeypatch, "commit")
         with pytest.raises(StorageError) as refusal:
             append(store)
         assert refusal.value.code == "unavailable" and "Nothing was written" in refusal.value.hint
@@ -221,9 +222,11 @@ def test_a_commit_that_is_answered_with_rollback_wrote_nothing(postgres: Server,
 
 
 @pytest.mark.requirement("A04")
-def test_a_commit_that_the_server_refused_wrote_nothing(postgres: Server, study: str) -> None:
+def test_a_commit_that_the_server_refused_wrote_nothing(
+    postgres: Server, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with PostgresStore(postgres.writer, study) as store:
-        answering(store, b"COMMIT", error=psycopg.errors.SerializationFailure())
+        answering(monkeypatch, "commit", error=psycopg.errors.SerializationFailure())
         with pytest.raises(StorageError) as refusal:
             append(store)
         assert refusal.value.code == "busy" and seqs(postgres, study) == [0, 1, 2]
@@ -252,7 +255,7 @@ def test_a_session_never_commits_without_waiting_for_its_own_disk(
     postgres: Server, study: str, setting: str, shown: str
 ) -> None:
     with PostgresStore(f"{postgres.writer}?options=-csynchronous_commit%3D{setting}", study) as store:
-        assert store._fetch("SHOW synchronous_commit", ()) == [(shown,)]
+        assert store._fetch(Statement("show", "SHOW synchronous_commit"), ()) == [(shown.encode(),)]
 
 
 @pytest.mark.requirement("A04")

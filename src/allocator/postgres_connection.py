@@ -69,6 +69,7 @@ class Bounded(psycopg.Connection[tuple[Any, ...]]):
 
     answer_seconds = ANSWER_SECONDS
     server: Server
+    prepared: set[bytes]  # names of statements, for `postgres_batch`
 
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, but for the bound."""
@@ -140,6 +141,7 @@ def _no_address() -> InputError:
 
 def set_up(connection: Bounded, busy_seconds: float) -> Server:
     """Limits of this connection; StorageError unless what is committed here is durable and whole."""
+    connection.prepared = set()
     refuse_open(connection.info.get_parameters())
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")

@@ -19,9 +19,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -29,6 +30,7 @@ from psycopg.pq import TransactionStatus
 from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record, link
+from allocator.postgres_batch import Cells, Statement, Value, together
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
@@ -49,26 +51,36 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
 PAGE = 1_000  # rows read at a time
-_COLUMNS = "prev, body, kind, participant, stratum, position"
-_RECORD = f"SELECT seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
-_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_TURN = b"SELECT turn FROM allocator.study WHERE study = %s FOR UPDATE"
-_LAST = f"{_RECORD} ORDER BY seq DESC LIMIT 1".encode()
-_PLACE = f"{_RECORD} AND seq = %s".encode()
-_SINCE = f"{_RECORD} AND seq >= %s ORDER BY seq LIMIT {PAGE}".encode()
+_COLUMNS = "seq, prev, body, kind, participant, stratum, position"
+_RECORD = f"SELECT {_COLUMNS} FROM allocator.record WHERE study = $1"
+_BEGIN = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+_TURN = Statement("turn", "SELECT turn FROM allocator.study WHERE study = $1 FOR UPDATE")
+_LAST = Statement("last", f"{_RECORD} ORDER BY seq DESC LIMIT 1")
+_PLACE = Statement("place", f"{_RECORD} AND seq = $2")
+_SINCE = Statement("since", f"{_RECORD} AND seq >= $2 ORDER BY seq LIMIT {PAGE}")
 # The newest record of each kind asked for: one index look-up a kind.
-_OF_LOG = f"""SELECT newest.* FROM unnest(%s::text[]) AS asked (of_kind) CROSS JOIN LATERAL
-({_RECORD} AND kind = of_kind ORDER BY seq DESC LIMIT 1) AS newest""".encode()
+_OF_LOG = Statement(
+    "of_log",
+    f"""SELECT newest.* FROM unnest(string_to_array($2, ' ')) AS asked (of_kind) CROSS JOIN LATERAL
+    ({_RECORD} AND kind = of_kind ORDER BY seq DESC LIMIT 1) AS newest""",
+)
 # The newest record of each kind of a participant, of a position: few, all that there are.
-_OF_OWNER = f"SELECT DISTINCT ON (kind) seq, {_COLUMNS} FROM allocator.record WHERE study = %s"
-_OF_PARTICIPANT = f"{_OF_OWNER} AND participant = %s ORDER BY kind, seq DESC".encode()
-_OF_POSITION = f"{_OF_OWNER} AND stratum = %s AND position = %s ORDER BY kind, seq DESC".encode()
-_INSERT = b"""INSERT INTO allocator.record (study, seq, prev, body, kind, participant, stratum, position)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
-_DETAIL = b"INSERT INTO allocator.detail (study, seq, field, salt, value) VALUES (%s, %s, %s, %s, %s)"
-_DETAILS = b"SELECT field, salt, value FROM allocator.detail WHERE study = %s AND seq = %s"
+_OF_OWNER = f"SELECT DISTINCT ON (kind) {_COLUMNS} FROM allocator.record WHERE study = $1"
+_OF_PARTICIPANT = Statement("of_participant", f"{_OF_OWNER} AND participant = $2 ORDER BY kind, seq DESC")
+_OF_POSITION = Statement("of_position", f"{_OF_OWNER} AND stratum = $2 AND position = $3 ORDER BY kind, seq DESC")
+_INSERT = Statement(
+    "insert",
+    f"INSERT INTO allocator.record (study, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+)
+_DETAIL = Statement(
+    "detail", "INSERT INTO allocator.detail (study, seq, field, salt, value) VALUES ($1, $2, $3, $4, $5)"
+)
+_DETAILS = Statement("details", "SELECT field, salt, value FROM allocator.detail WHERE study = $1 AND seq = $2")
+_STUDY = Statement("study", "SELECT study FROM allocator.study WHERE study = $1")
+_COMMIT = Statement("commit", "COMMIT")
+_NO_END = (1 << 63) - 1  # of a log, when it is not known yet
 _MOST_LISTED = 100  # records in a list that is remembered, and lists
-_Values = tuple[Any, ...]
+_Values = tuple[Value, ...]
 _Question = tuple[tuple[str, ...], str | None, int]  # of `records`: kinds, participant, since
 
 
@@ -108,12 +120,12 @@ class PostgresStore:
         self._within = False  # a transaction
         self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
         self._lists: dict[_Question, list[Record]] = {}
-        self._unsent: list[tuple[bytes, _Values]] = []  # INSERTs that go with the COMMIT
+        self._unsent: list[tuple[Statement, _Values]] = []  # INSERTs that go with the COMMIT
         self._appended: tuple[int, bytes] | None = None  # seq and hash of the newest record of the transaction
         self._warnings: list[str] = []
         self._connect()
         try:
-            if not self._fetch(b"SELECT study FROM allocator.study WHERE study = %s", (study,)):
+            if not self._fetch(_STUDY, (study,)):
                 raise StorageError("no-log", f"the database has no log of study {study}", "Is it the right one?")
         except BaseException:
             self.close()
@@ -210,20 +222,19 @@ class PostgresStore:
 
         Each statement sees what was committed before it began, so those after the lock see all there is.
         """
-        last, execute, own = self._remembered.last, self._connection.execute, None
-        with self._connection.pipeline():
-            execute(_BEGIN)
-            turn = execute(_TURN, (self._study,))
-            new = execute(_SINCE, (self._study, last.seq)) if last else execute(_LAST, (self._study,))
-            if participant is not None and self._remembered.of_owner((participant,)) is None:
-                own = execute(_OF_PARTICIPANT, (self._study, participant))
-        if turn.fetchone() is None:
+        last = self._remembered.last
+        new = (_SINCE, (self._study, last.seq)) if last else (_LAST, (self._study,))
+        batch: list[tuple[Statement, _Values]] = [(_BEGIN, ()), (_TURN, (self._study,)), new]
+        if participant is not None and self._remembered.of_owner((participant,)) is None:
+            batch.append((_OF_PARTICIPANT, (self._study, participant)))
+        _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
+        if not turn.rows:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
-        self._catch_up(new.fetchall())
-        if own is not None and participant is not None:
-            self._know((participant,), own.fetchall())
+        self._catch_up(since.rows)
+        if own and participant is not None:
+            self._know((participant,), own[0].rows)
 
-    def _catch_up(self, rows: list[tuple[Any, ...]]) -> None:
+    def _catch_up(self, rows: list[Cells]) -> None:
         """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
         known, new = self._remembered.last, [_stored(row) for row in rows]
         if known is None:
@@ -252,23 +263,14 @@ class PostgresStore:
         if self._known and self._appended:
             self._known.remember(self._server)
         self._warnings.clear()
-        self._connection.answer_seconds, usual = COMMIT_SECONDS, self._connection.answer_seconds
         try:
-            with self._connection.pipeline():
-                self._send()
-                done = self._connection.execute(b"COMMIT")
+            *_, done = together(self._connection, [*self._unsent, (_COMMIT, ())], COMMIT_SECONDS)
         except psycopg.Error as error:
             raise self._after_failed_commit(error) from None
-        self._connection.answer_seconds = usual
-        if done.statusmessage != "COMMIT":  # of a transaction that had failed, the answer is ROLLBACK, and no error
+        if done.tag != "COMMIT":  # of a transaction that had failed, the answer is ROLLBACK, and no error
             raise StorageError("unavailable", "the database took the record back", "Nothing was written. Ask again.")
         if self._warnings and self._appended:
             raise unknown(f"the database committed with a warning ({self._warnings[0]})")
-
-    def _send(self) -> None:
-        for sql, values in self._unsent:
-            self._connection.execute(sql, values)
-        self._unsent.clear()
 
     def _after_failed_commit(self, error: psycopg.Error) -> AllocatorError:
         """An error that the server sent means no commit; a lost connection means: find out by a new one."""
@@ -293,17 +295,17 @@ class PostgresStore:
 
     def _is_lost(self) -> bool:
         """Whether no further answer can be had on this connection: gone, or in the middle of one that did not come."""
-        state = self._connection.info.transaction_status
+        state = self._connection.pgconn.transaction_status
         return bool(self._connection.closed) or state in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
 
     def _roll_back(self) -> None:
         """Leave no transaction behind; a connection that will not say so is closed, which ends it as well."""
-        if not self._has:
+        if not self._has or self._connection.pgconn.transaction_status == TransactionStatus.IDLE:
             return
         with suppress(psycopg.Error):
-            if not self._is_lost() and self._connection.info.transaction_status != TransactionStatus.IDLE:
+            if not self._is_lost():
                 self._connection.execute(b"ROLLBACK")
-        if self._connection.info.transaction_status != TransactionStatus.IDLE:
+        if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
             self._connection.close()
 
     def append(self, record: Record, details: Mapping[str, Detail]) -> None:
@@ -365,21 +367,22 @@ class PostgresStore:
             of_log |= self._kept(self._read_newest(LOG, missing))
         return of_log
 
-    def _know(self, owner: Owner, rows: list[tuple[Any, ...]]) -> dict[str, int]:
+    def _know(self, owner: Owner, rows: list[Cells]) -> dict[str, int]:
         known = self._kept(rows)
         self._remembered.know(owner, known)
         return known
 
-    def _kept(self, rows: list[tuple[Any, ...]]) -> dict[str, int]:
+    def _kept(self, rows: list[Cells]) -> dict[str, int]:
         """Rows remembered as records; by kind, the seq of each."""
-        for row in map(_stored, rows):
+        stored = [_stored(row) for row in rows]
+        for row in stored:
             self._remembered.keep(row)
-        return {row[3]: row[0] for row in rows}
+        return {row.kind: row.seq for row in stored}
 
-    def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[Cells]:
         """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
         if owner == LOG:
-            return self._fetch(_OF_LOG, (list(kinds), self._study))
+            return self._fetch(_OF_LOG, (self._study, " ".join(kinds)))
         return self._fetch(_OF_PARTICIPANT if len(owner) == 1 else _OF_POSITION, (self._study, *owner))
 
     def records(
@@ -389,22 +392,14 @@ class PostgresStore:
         question = kinds, participant, since
         if self._within and question in self._lists:
             return iter(tuple(self._lists[question]))
-        found = self._read_records(kinds, participant, since)
+        pages = self._pages(since, kinds, participant)
+        found = (stored_record(row.prev, row.body, *row[3:]) for row in pages)
         if not (self._within and kinds and len(self._lists) < _MOST_LISTED):
             return found
         listed = list(islice(found, _MOST_LISTED))
         if len(listed) < _MOST_LISTED:
             self._lists[question] = listed
         return chain(tuple(listed), found)
-
-    def _read_records(self, kinds: tuple[str, ...], participant: str | None, since: int) -> Iterator[Record]:
-        where, values = "", ()  # type: str, _Values
-        if kinds:
-            where, values = f" AND kind IN ({', '.join(['%s'] * len(kinds))})", kinds
-        if participant is not None:
-            where, values = f"{where} AND participant = %s", (*values, participant)
-        for row in self._pages(where, values, since):
-            yield _record(row)
 
     def rows(self, since: int) -> Iterator[Stored]:
         """What is stored of each record, as of the first page."""
@@ -414,46 +409,47 @@ class PostgresStore:
             if len(known) == last.seq + 1 - since:
                 yield from known
                 return
-        yield from map(_stored, self._pages("", (), since))
+        yield from self._pages(since)
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
         rows = self._fetch(_DETAILS, (self._study, seq))
-        return {name: Detail(salt=salt, value=value) for name, salt, value in rows}
+        return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
 
-    def _pages(self, where: str, values: _Values, since: int) -> Iterator[tuple[Any, ...]]:
+    def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
         """Rows page by page. The first page also says where the log ended then: what came later is left out."""
-        end = "(SELECT max(seq) FROM allocator.record WHERE study = %s)"
-        top: int | None = None
+        statement, top = _page(PAGE, bool(kinds), participant is not None), _NO_END
+        own = (*([" ".join(kinds)] if kinds else []), *([participant] if participant is not None else []))
         while True:
-            until, bound = (end, self._study) if top is None else ("%s", top)
-            sql = f"SELECT seq, {_COLUMNS}, {until}::bigint FROM allocator.record WHERE study = %s AND seq >= %s"
-            limit = "" if top is None else f" AND seq <= {top:d}"
-            text = f"{sql}{limit}{where} ORDER BY seq LIMIT {PAGE}".encode()
-            page = self._fetch(text, (bound, self._study, since, *values))
+            page = self._fetch(statement, (self._study, since, top, *own))
             for row in page:
-                yield row[:-1]
+                yield _stored(row[:-1])
             if len(page) < PAGE:
                 return
-            since, top = page[-1][0] + 1, page[-1][-1]
+            since = _number(page[-1][0]) + 1
+            if top == _NO_END:
+                top = _number(page[-1][-1])
 
-    def _one(self, sql: bytes, values: _Values) -> Record | None:
-        rows = self._fetch(sql, values)
+    def _one(self, statement: Statement, values: _Values) -> Record | None:
+        rows = self._fetch(statement, values)
         if not rows:
             return None
-        record = _record(rows[0])
+        row = _stored(rows[0])
         if self._within:
-            self._remembered.keep(record)
-        return record
+            self._remembered.keep(row)
+        return stored_record(row.prev, row.body, *row[3:])
 
-    def _fetch(self, sql: bytes, values: _Values) -> list[tuple[Any, ...]]:
+    def _fetch(self, statement: Statement, values: _Values) -> list[Cells]:
         """All rows of one statement; outside a transaction once more by a new connection when this one was lost."""
         for left in (True, False):
             if not self._within and (not self._has or self._connection.closed):
                 self._connect()
             try:
-                self._send()
-                return self._connection.execute(sql, values).fetchall()
+                *_, answer = together(
+                    self._connection, [*self._unsent, (statement, values)], self._connection.answer_seconds
+                )
+                self._unsent.clear()
+                return answer.rows
             except psycopg.Error as error:
                 if not self._within and self._is_lost():
                     self._connection.close()
@@ -467,15 +463,43 @@ class PostgresStore:
         raise RuntimeError("no try was made")
 
 
-def _stored(row: tuple[Any, ...]) -> Stored:
-    """A row of seq and `_COLUMNS`, as stored."""
-    seq, prev, body, *columns = row
-    return Stored(seq, prev, body.encode(), *columns)
+@cache
+def _page(size: int, of_kinds: bool, of_participant: bool) -> Statement:
+    """A page of rows: of all; of some kinds, each by its own index look-up; of a participant, who has few."""
+    where = "study = $1 AND seq >= $2 AND seq <= $3"
+    end = "(SELECT max(seq) FROM allocator.record WHERE study = $1)"
+    if of_participant:
+        where += f" AND participant = ${5 if of_kinds else 4}"
+    rows = f"SELECT {_COLUMNS} FROM allocator.record WHERE {where}"
+    if of_kinds:
+        rows = f"""SELECT own.* FROM unnest(string_to_array($4, ' ')) AS asked (of_kind)
+        CROSS JOIN LATERAL ({rows} AND kind = of_kind ORDER BY seq LIMIT {size}) AS own"""
+    order = "seq" if not (of_kinds or of_participant) else "seq + 0"  # or the whole log might be read in order for them
+    name = f"page_{size}{'_of_kinds' * of_kinds}{'_of_participant' * of_participant}"
+    return Statement(name, f"SELECT {_COLUMNS}, {end} FROM ({rows}) AS page ORDER BY {order} LIMIT {size}")
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    """The same as a record; EvidenceError when its columns are not the body's."""
-    return stored_record(row[1], row[2].encode(), *row[3:])
+def _stored(row: Cells) -> Stored:
+    """A row of `_COLUMNS`, as stored."""
+    seq, prev, body, kind, participant, stratum, position = row
+    return Stored(
+        _number(seq),
+        prev or b"",
+        body or b"",
+        _text(kind),
+        None if participant is None else _text(participant),
+        None if stratum is None else _text(stratum),
+        None if position is None else _number(position),
+    )
+
+
+def _number(cell: bytes | None) -> int:
+    """BIGINT in PostgreSQL's binary form."""
+    return int.from_bytes(cell or b"", "big", signed=True)
+
+
+def _text(cell: bytes | None) -> str:
+    return (cell or b"").decode("utf-8")
 
 
 def _is_chain(rows: list[Stored]) -> bool:
