@@ -178,3 +178,8 @@ def test_what_may_be_there_already(desk: Desk) -> None:
         connection, _ = connect(f"{desk.server.admin.rpartition('/')[0]}/{name}", busy_seconds=1)
         with connection:
             assert found_catalog(connection) == expected_catalog()
+    with psycopg.connect(desk.server.admin, autocommit=True) as superuser:  # a right that no table shows
+        superuser.execute("CREATE ROLE trial_app NOINHERIT IN ROLE allocator_writer, allocator_owner")
+    connection, _ = connect(f"{desk.server.admin.rpartition('/')[0]}/first", busy_seconds=1)
+    with connection:
+        assert sorted(set(found_catalog(connection)) - set(expected_catalog())) == ["acts as the owner: trial_app"]

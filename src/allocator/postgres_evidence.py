@@ -55,6 +55,9 @@ UNION ALL SELECT format('right on %s: %s %s', relname, grantee::regrole, privile
 UNION ALL SELECT format('right on %s.%s: %s %s', relname, attname, grantee::regrole, privilege_type)
     FROM own JOIN pg_attribute ON attrelid = own.oid, aclexplode(attacl)
     WHERE grantee <> relowner AND privilege_type <> 'SELECT'
+UNION ALL SELECT format('acts as the owner: %s', rolname) FROM pg_roles
+    WHERE NOT rolsuper AND rolname <> 'allocator_owner' AND pg_has_role(oid, 'allocator_owner',
+        CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'USAGE, SET' END)
 UNION ALL SELECT format('version %s', version) FROM allocator.version
 """
 
