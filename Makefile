@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench bench-peers faults attacks mutants soak drill matrix lock clean
+.PHONY: demo test lint types tests bench bench-peers scale faults attacks mutants soak drill matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -31,6 +31,10 @@ matrix: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# Growth in PostgreSQL: records, studies, clients, bytes, copies. A quarter of an hour. Writes docs/scale.md.
+scale: $(READY)
+	$(BIN)/python benchmarks/scale.py --write docs/scale.md
 
 # The same drawing by R's packages blockrand and randomizeR, where R has them; says so and ends where it has not.
 bench-peers: $(READY)

