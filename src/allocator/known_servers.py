@@ -39,17 +39,7 @@ class KnownServers:
             EvidenceError: it is on an older timeline, an old primary that came back; or the file is damaged.
             StorageError: the file cannot be read for now.
         """
-        known = dict(self._read()).get(server.system)
-        if known is None or server.timeline is None or server.timeline >= known:
-            return
-        raise EvidenceError(
-            "old-primary",
-            f"the database server {shown(server.where)} is on timeline {server.timeline}; this home has written on "
-            f"timeline {known}: it is an old primary that came back after its standby was promoted",
-            "Nothing was written. Its administrator stops it, and the address leads to the promoted server "
-            "(docs/postgres.md).",
-            {"server": server.where, "expected": known, "found": server.timeline},
-        )
+        _compare(server, self._read())
 
     def remember(self, server: Server) -> None:
         """As `check`, then keep the timeline durably; called before a commit, by who holds the lock of keys/.
@@ -58,8 +48,8 @@ class KnownServers:
             EvidenceError: as `check`.
             StorageError: the file cannot be read or written.
         """
-        self.check(server)
         servers = self._read()
+        _compare(server, servers)
         if server.timeline is None or (server.system, server.timeline) in servers:
             return
         kept = [each for each in servers if each[0] != server.system][1 - MOST :]
@@ -91,6 +81,21 @@ class KnownServers:
         except (CanonicalError, KeyError, TypeError, ValueError) as error:
             raise _damaged() from error
         return servers
+
+
+def _compare(server: Server, servers: list[tuple[str, int]]) -> None:
+    """EvidenceError for a server on a lower timeline than the one known."""
+    known = dict(servers).get(server.system)
+    if known is None or server.timeline is None or server.timeline >= known:
+        return
+    raise EvidenceError(
+        "old-primary",
+        f"the database server {shown(server.where)} is on timeline {server.timeline}; this home has written on "
+        f"timeline {known}: it is an old primary that came back after its standby was promoted",
+        "Nothing was written. Its administrator stops it, and the address leads to the promoted server "
+        "(docs/postgres.md).",
+        {"server": server.where, "expected": known, "found": server.timeline},
+    )
 
 
 def _damaged() -> EvidenceError:
