@@ -63,7 +63,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("publishing", "All that a stranger needs to check the study, and two verifiers."),
         "review": ("publishing", "Sign that the trail of a period was reviewed."),
         "statement": ("statement", "What protocol and report say of randomization, in words to paste."),
-        "self-test": ("continuity", "Qualify this installation: a drill of everything, with a report."),
+        "self-test": ("self_test", "Qualify this installation: a drill of everything, with a report."),
         "check": ("protocol", "Hold a protocol against its registry record; writes nothing."),
         "demo": ("demo", "The whole story of one study in a fresh home, told step by step."),
     },
