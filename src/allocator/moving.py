@@ -145,6 +145,10 @@ class Move:
         self.target.fill(self.source, first)
         if self._compared(first) != verified:
             raise busy()
+        with closing(self.target.open()) as copy:  # as it will be written; what fails here fails before the sealing
+            last = copy.last()
+        if last is None or last.hash != verified[1]:
+            raise _another_copy("it ends with another record")
         service = self._service(store, _HeldKeys(self.place.keys))
         return service.leave(actor, self.target.name, self.reason, verified)
 
