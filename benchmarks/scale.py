@@ -33,7 +33,7 @@ FULL = Plan(
     repeats=200,
     seconds=3.0,
 )
-QUICK = Plan(sizes=(100, 400, 1_600), studies=(1, 10), clients=(1, 4), repeats=10, seconds=1.0)
+QUICK = Plan(sizes=(100, 400, 1_600), studies=(1, 10), clients=(1, 4), repeats=10, seconds=1.0, many=5)
 BLOCK = re.compile(r"(<!-- (?:measured|calculated): ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 # what the calculation assumes; it stands on the page, too
 STUDIES, SITES, PARTICIPANTS = 1_000, 100, 100_000
@@ -59,6 +59,7 @@ def main() -> None:
         clients=tuple(sorted(given.clients or base.clients)),
         repeats=given.repeats or base.repeats,
         seconds=given.seconds or base.seconds,
+        many=base.many,
     )
     with tempfile.TemporaryDirectory(prefix="allocator-scale-") as folder, scale_server() as server:
         measured = measure(server, Path(folder), plan)
