@@ -116,9 +116,7 @@ def _where_the_log_is(done: Restored) -> list[str]:
         return ["  The log in the database was the newer one and holds: it was kept, and stays there."]
     lines = ["  The log of this home was the newer one and holds: it was kept."] if done.kept_log else []
     if done.was_in_postgres:
-        lines.append(
-            "  The log is a file in this home now: unset ALLOCATOR_STORE; `allocator move` takes it back."
-        )
+        lines.append("  The log is a file in this home now: unset ALLOCATOR_STORE; `allocator move` takes it back.")
     return lines
 
 
