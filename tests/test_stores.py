@@ -112,6 +112,20 @@ def test_an_empty_store(store: Store) -> None:
     assert list(store.records()) == [] and list(store.rows(0)) == []
 
 
+@pytest.mark.requirement("A03")
+@of_every_kind
+def test_the_first_position_that_no_allocation_holds(store: Store) -> None:
+    assert store.first_unallocated("{}", 0) == 0
+    for number, position in enumerate((0, 1, 2, 4, 5, 7)):
+        about = {"participant": f"P-{number:03d}", "position": position, "number": number + 1}
+        append(store, "allocated", **about), append(store, "paused")
+    expected = {0: 3, 1: 3, 2: 3, 3: 3, 4: 6, 5: 6, 6: 6, 7: 8, 8: 8, 20: 20}
+    assert {start: store.first_unallocated("{}", start) for start in expected} == expected
+    assert store.first_unallocated('{"site":"A"}', 0) == 0
+    with store.transaction():
+        assert store.first_unallocated("{}", 4) == 6
+
+
 @pytest.mark.requirement("L02")
 @of_every_kind
 def test_records_come_back_as_they_were_appended(store: Store) -> None:

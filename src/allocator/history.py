@@ -303,7 +303,8 @@ class History:
         for position in sorted(own):
             if position < length and not self.is_allocated(label, position):
                 return position
-        start = self._all_allocated_below.get(label, 0)
+        if (start := self._all_allocated_below.get(label, -1)) < 0:  # this process was never asked: maybe a long way
+            start = min(self.store.first_unallocated(label, 0), length)
         while start < length and self.is_allocated(label, start):
             start += 1
         self._all_allocated_below[label] = start

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from allocator.log import GENESIS, Detail, Record
+from allocator.log import ALLOCATION_KINDS, GENESIS, Detail, Record
 from allocator.store import Stored
 
 
@@ -62,6 +62,12 @@ class MemoryStore:
             if record is not None and (newest is None or record.seq > newest.seq):
                 newest = record
         return newest
+
+    def first_unallocated(self, stratum: str, start: int) -> int:
+        """One look-up a position."""
+        while self.newest(ALLOCATION_KINDS, stratum=stratum, position=start) is not None:
+            start += 1
+        return start
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0

@@ -68,6 +68,13 @@ _OF_LOG = Statement(
 _OF_OWNER = f"SELECT DISTINCT ON (kind) {_COLUMNS} FROM allocator.record WHERE study = $1"
 _OF_PARTICIPANT = Statement("of_participant", f"{_OF_OWNER} AND participant = $2 ORDER BY kind, seq DESC")
 _OF_POSITION = Statement("of_position", f"{_OF_OWNER} AND stratum = $2 AND position = $3 ORDER BY kind, seq DESC")
+_HELD = Statement(
+    "held",
+    """SELECT count(*) FROM (
+    SELECT position, row_number() OVER (ORDER BY position) AS number FROM allocator.record
+    WHERE kind IN ('allocated', 'late', 'receipt-entered') AND study = $1 AND stratum = $2 AND position >= $3) AS held
+    WHERE position = $3 + number - 1""",
+)
 _INSERT = Statement(
     "insert",
     f"INSERT INTO allocator.record (study, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -384,6 +391,11 @@ class PostgresStore:
         if owner == LOG:
             return self._fetch(_OF_LOG, (self._study, " ".join(kinds)))
         return self._fetch(_OF_PARTICIPANT if len(owner) == 1 else _OF_POSITION, (self._study, *owner))
+
+    def first_unallocated(self, stratum: str, start: int) -> int:
+        """Positions held, numbered from `start`: those that are their own number come before the first hole."""
+        (row,) = self._fetch(_HELD, (self._study, stratum, start))
+        return start + _number(row[0])
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0

@@ -25,6 +25,10 @@ BUSY_SECONDS = 10.0
 SCHEMA_VERSION = 2  # user_version in schema.sql
 # secure_delete: what a rolled-back page held is overwritten, and nothing lingers in free space
 _PRAGMAS = ("synchronous=FULL", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0", "secure_delete=1")
+_HELD = """SELECT count(*) FROM (
+SELECT position, row_number() OVER (ORDER BY position) AS number FROM record
+WHERE kind IN ('allocated', 'late', 'receipt-entered') AND stratum = ? AND position >= ?)
+WHERE position = ? + number - 1"""
 _COLUMNS = "prev, CAST(body AS BLOB), kind, participant, stratum, position"
 
 
@@ -72,6 +76,11 @@ class RecordQueries(ABC):
         else:
             clause = _newest_clause(len(kinds), "kind")
         return self._one(clause, tuple(value for kind in kinds for value in (kind, *own)))
+
+    def first_unallocated(self, stratum: str, start: int) -> int:
+        """Positions held, numbered from `start`: those that are their own number come before the first hole."""
+        with self._translated():
+            return start + int(self._connection.execute(_HELD, (stratum, start, start)).fetchone()[0])
 
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0

@@ -75,6 +75,9 @@ class Store(Protocol):
         """The newest record of these kinds, for a participant or for a position of a stratum; a cost that does not
         grow with the log."""
 
+    def first_unallocated(self, stratum: str, start: int) -> int:
+        """The lowest position from `start` on that no allocation of this stratum holds, in one statement."""
+
     def records(
         self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
     ) -> Iterator[Record]:
