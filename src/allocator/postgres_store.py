@@ -68,6 +68,16 @@ _OF_LOG = Statement(
 _OF_OWNER = f"SELECT DISTINCT ON (kind) {_COLUMNS} FROM allocator.record WHERE study = $1"
 _OF_PARTICIPANT = Statement("of_participant", f"{_OF_OWNER} AND participant = $2 ORDER BY kind, seq DESC")
 _OF_POSITION = Statement("of_position", f"{_OF_OWNER} AND stratum = $2 AND position = $3 ORDER BY kind, seq DESC")
+# What a reveal asks beside: of the position bound to the participant, and the answers on which they were confirmed.
+_BOUND = "FROM allocator.record WHERE study = $1 AND participant = $2 AND kind = 'confirmed' ORDER BY seq DESC LIMIT 1"
+_OF_BOUND_POSITION = Statement(
+    "of_bound_position",
+    f"{_OF_OWNER} AND (stratum, position) = (SELECT stratum, position {_BOUND}) ORDER BY kind, seq DESC",
+)
+_BOUND_DETAILS = Statement(
+    "bound_details",
+    f"SELECT field, salt, value, seq FROM allocator.detail WHERE study = $1 AND seq = (SELECT seq {_BOUND})",
+)
 _HELD = Statement(
     "held",
     """SELECT count(*) FROM (
@@ -127,6 +137,10 @@ class PostgresStore:
         self._within = False  # a transaction
         self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
         self._lists: dict[_Question, list[Record]] = {}
+        self._details: tuple[int, list[Cells]] = (
+            -1,
+            [],
+        )  # seq and details of the participant's confirmation, in a turn
         self._unsent: list[tuple[Statement, _Values]] = []  # INSERTs that go with the COMMIT
         self._appended: tuple[int, bytes] | None = None  # seq and hash of the newest record of the transaction
         self._warnings: list[str] = []
@@ -189,15 +203,15 @@ class PostgresStore:
         """BEGIN, this study's turn, … COMMIT."""
         if self._within:
             raise RuntimeError("a transaction inside a transaction")
-        self._within, self._appended = True, None  # from here on no other connection than the one with the turn
+        self._within, self._appended, self._details = (
+            True,
+            None,
+            (-1, []),
+        )  # from here on no other connection than the one with the turn
         try:
             self._take_turn(participant)
             yield
             self._commit()
-        except BaseException:
-            if self._appended:  # it was remembered as written
-                self._forget()
-            raise
         finally:
             self._within = False
             self._unsent.clear()
@@ -232,19 +246,27 @@ class PostgresStore:
         last = self._remembered.last
         new = (_SINCE, (self._study, last.seq)) if last else (_LAST, (self._study,))
         batch: list[tuple[Statement, _Values]] = [(_BEGIN, ()), (_TURN, (self._study,)), new]
-        if participant is not None and self._remembered.of_owner((participant,)) is None:
-            batch.append((_OF_PARTICIPANT, (self._study, participant)))
+        if participant is not None:
+            about = (_BOUND_DETAILS, _OF_PARTICIPANT, _OF_BOUND_POSITION)
+            batch += [(statement, (self._study, participant)) for statement in about]
         _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
         if not turn.rows:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
         self._catch_up(since.rows)
-        if own and participant is not None:
-            self._know((participant,), own[0].rows)
+        if participant is not None:
+            details, theirs, bound = own
+            self._know((participant,), theirs.rows)
+            if bound.rows:
+                first = _stored(bound.rows[0])
+                self._know((first.stratum, first.position), bound.rows)
+            if details.rows:
+                self._details = _number(details.rows[0][-1]), [row[:-1] for row in details.rows]
 
     def _catch_up(self, rows: list[Cells]) -> None:
         """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
         known, new = self._remembered.last, [_stored(row) for row in rows]
         if known is None:
+            self._forget()  # of an empty log, that there is nothing
             if new:
                 self._remembered.follow(new[-1])
         elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
@@ -425,7 +447,9 @@ class PostgresStore:
 
     def details(self, seq: int) -> dict[str, Detail]:
         """The private details of a record."""
-        rows = self._fetch(_DETAILS, (self._study, seq))
+        known, rows = self._details
+        if not (self._within and seq == known):
+            rows = self._fetch(_DETAILS, (self._study, seq))
         return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
 
     def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
