@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint types tests bench bench-peers scale faults attacks mutants soak drill matrix lock clean
+.PHONY: demo test lint types tests bench bench-peers scale faults attacks mutants soak load drill matrix lock clean
 
 demo: $(READY)
 	@$(BIN)/allocator demo
@@ -66,6 +66,13 @@ $(VENV)/mutants/.ready: $(READY) mutants/requirements.txt
 SECONDS ?= 120
 soak: $(READY)
 	$(BIN)/python load/soak.py --seconds $(SECONDS)
+
+# Many at once on logs in PostgreSQL, and the simulated study there; some ten minutes. Exits 1 at the first fault.
+load: $(READY)
+	$(BIN)/python load/at_once.py --postgres --processes 64 --studies 50 --each 50
+	$(BIN)/python load/at_once.py --postgres --each 50
+	$(BIN)/python load/at_once.py --postgres --each 50 --homes 2
+	$(BIN)/python load/simulation.py --postgres
 
 # PostgreSQL's primary killed under load, its standby promoted, three times; two to three minutes (docs/postgres.md).
 drill: $(READY)

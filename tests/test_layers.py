@@ -106,6 +106,7 @@ HELD_TOGETHER = [
         "database_copy",
         "evidence",
         "export_evidence",
+        "study_copy",
         "backup",
         "writer",
         "session",

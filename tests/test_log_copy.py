@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from allocator import log_copy
+from allocator import log_copy, postgres_connection
 from allocator.errors import EvidenceError, StorageError
 from allocator.postgres_store import PostgresStore, create_log
 from allocator.sqlite_store import SqliteStore, schema_text
@@ -107,6 +108,22 @@ def test_a_log_that_does_not_hold_together_is_not_copied(
         log_copy.copy_to_file(postgres.auditor, study, tmp_path / "copy")
     assert refusal.value.code == "log-changed" and said in refusal.value.message
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.requirement("R03")
+def test_a_standby_is_not_copied_from_whatever_the_address_says(
+    postgres: Server, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = postgres_connection.connect
+
+    def to_a_standby(*given: Any, **named: Any) -> Any:
+        connection, server = connect(*given, **named)
+        return connection, replace(server, timeline=None)
+
+    monkeypatch.setattr(postgres_connection, "connect", to_a_standby)
+    with pytest.raises(StorageError) as refusal:
+        log_copy.copy_to_file(postgres.auditor, study, tmp_path / "copy")
+    assert refusal.value.code == "standby" and list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_leaves_nothing(

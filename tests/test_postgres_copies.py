@@ -72,7 +72,7 @@ def test_others_write_while_the_log_is_copied_and_the_backup_is_of_the_moment_be
         return copied[-1]
 
     before, actor = trial.records, trial.actor("SP")
-    monkeypatch.setattr("allocator.backup.copy_snapshot", late)
+    monkeypatch.setattr("allocator.study_copy.copy_snapshot", late)
     manifest, record = trial.service.backup(actor, tmp_path / "backup.tar")
     assert copied == [(len(before), before[-1].hash)] == [(manifest.records, manifest.head)]
     assert record.seq == len(before) + 1

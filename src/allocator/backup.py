@@ -9,14 +9,12 @@ import errno
 import hashlib
 import io
 import os
-import re
 import shutil
-import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,25 +24,16 @@ from allocator import PROGRAM
 from allocator.canonical import CanonicalError, canonical_bytes, format_time, parse_canonical, parse_time
 from allocator.errors import EvidenceError, InputError, StorageError
 from allocator.home import StudyPlace, sync_folder
-from allocator.keys import KeyFolder
-from allocator.known_servers import KnownServers
-from allocator.log import GENESIS, link
-from allocator.log_copy import copy_snapshot, this_moment
-from allocator.sqlite_store import SqliteStore
-from allocator.stores import address_of, check_first
+from allocator.study_copy import copy_study, follow, has_a_place
 from allocator.text import is_identifier, shown
 
 if TYPE_CHECKING:
-    from allocator.postgres_connection import Bounded
+    pass
 
 FORMAT = "allocator-backup/1"
 MANIFEST = "manifest.json"
 MAX_MANIFEST = 1 << 22
 _CHUNK = 1 << 20
-_KEY_FILE = re.compile(r"(?:log\.key|[A-Za-z0-9._-]{1,40}\.json)", re.ASCII)
-_RECEIPT = re.compile(r"[A-Za-z0-9._-]{1,120}", re.ASCII)
-_SCHEDULE_FILES = ("study.toml", "registry.json", "sealed.json", "sealed.json.next", "log.sqlite3", "seed.json")
-_SHARE = re.compile(r"share-[A-Za-z0-9._-]{1,40}\.json", re.ASCII)
 _FIELDS = {"format", "study", "time", "program", "records", "head", "files"}
 
 
@@ -94,7 +83,7 @@ class Manifest:
                 files=tuple((str(f["path"]), int(f["bytes"]), str(f["sha256"])) for f in plain["files"]),
             )
             paths = [path for path, _, _ in manifest.files]
-            if len(set(paths)) != len(paths) or not all(_has_a_place(path, manifest.study) for path in paths):
+            if len(set(paths)) != len(paths) or not all(has_a_place(path, manifest.study) for path in paths):
                 raise CanonicalError("a file with no place in a home, or one twice")
             return manifest
         except (CanonicalError, KeyError, TypeError, ValueError) as error:
@@ -114,12 +103,12 @@ def write_backup(place: StudyPlace, file: Path, moment: datetime) -> tuple[Manif
     _check_target(place, file)
     try:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
-            copies = _copy(place, Path(folder))
+            copies = copy_study(place, Path(folder))
             # following the chain and hashing the files are as long as each other, and each leaves a processor free
             with ThreadPoolExecutor(1) as other:
                 log = copies[f"schedules/{place.study}/log.sqlite3"]
                 digests = other.submit(lambda: [_digest(copy) for copy in copies.values()])
-                records, head = _follow(log)
+                records, head = follow(log)
             files = tuple(
                 (path, copy.stat().st_size, digest)
                 for (path, copy), digest in zip(copies.items(), digests.result(), strict=True)
@@ -167,64 +156,6 @@ def _check_target(place: StudyPlace, file: Path) -> None:
     folder = file.parent.resolve()
     if any(folder.is_relative_to(own.resolve()) for own in (place.schedules, place.keys)):
         raise InputError("inside-home", "a backup beside the log is lost with it", "Give a file on another disk.")
-
-
-def _copy(place: StudyPlace, folder: Path) -> dict[str, Path]:
-    """Copies of the study's files at one moment, by their path in a home; a log in PostgreSQL is a file among them."""
-    with ExitStack() as stack:
-        copies, moment = _copy_files(place, folder, stack)
-        if moment is not None:  # nobody waits for it
-            log = folder / str(len(copies))
-            copy_snapshot(moment, place.study, log)
-            with SqliteStore(log) as store:
-                check_first(place, store.record(0))
-            copies[str(place.log_file.relative_to(place.home))] = log
-    return copies
-
-
-def _copy_files(place: StudyPlace, folder: Path, stack: ExitStack) -> tuple[dict[str, Path], Bounded | None]:
-    """Copy what lies in the home, while nobody writes; and what sees the log of that moment where it lies elsewhere."""
-    copies: dict[str, Path] = {}
-    address = address_of(place)
-    with KeyFolder(place.keys).lock():
-        for source in _sources(place):
-            path = str(source.relative_to(place.home))
-            copies[path] = Path(shutil.copyfile(source, folder / str(len(copies))))
-        journal = place.log_file.with_name(place.log_file.name + "-journal")
-        if journal.exists():  # a crash left it: the copy is rolled back, as the next writer would do with the log
-            log = copies[str(place.log_file.relative_to(place.home))]
-            shutil.copyfile(journal, log.with_name(log.name + "-journal"))
-        moment = this_moment(address, KnownServers(place.keys)) if address else None
-        return copies, stack.enter_context(moment) if moment else None
-
-
-def _sources(place: StudyPlace) -> Iterator[Path]:
-    for name in _SCHEDULE_FILES:
-        if (place.schedules / name).is_file():
-            yield place.schedules / name
-    yield from (path for path in sorted(place.schedules.iterdir()) if _SHARE.fullmatch(path.name) and path.is_file())
-    receipts = place.receipts.iterdir() if place.receipts.is_dir() else iter(())
-    yield from (path for path in sorted(receipts) if _RECEIPT.fullmatch(path.name) and path.is_file())
-    yield from (path for path in sorted(place.keys.iterdir()) if _KEY_FILE.fullmatch(path.name) and path.is_file())
-
-
-def _follow(log: Path) -> tuple[int, bytes]:
-    """Number of records and hash of the last one, every link followed. EvidenceError where the chain breaks."""
-    count, digest = 0, GENESIS
-    try:
-        with closing(sqlite3.connect(f"{log.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            query = "SELECT seq, prev, CAST(body AS BLOB) FROM record NOT INDEXED ORDER BY seq"
-            for seq, prev, body in connection.execute(query):
-                if seq != count or prev != digest:
-                    raise EvidenceError(
-                        "log-changed",
-                        f"the chain of the log breaks at record {count}",
-                        "Run `allocator verify`. A backup of a changed log would only keep the change.",
-                    )
-                count, digest = count + 1, link(prev, body)
-    except sqlite3.Error as error:
-        raise EvidenceError("log-damaged", f"the log cannot be read: {error}", "Run `allocator verify`.") from error
-    return count, digest
 
 
 def _write_tar(stream: BinaryIO, manifest: Manifest, copies: dict[str, Path]) -> None:
@@ -312,17 +243,6 @@ def _members(file: Path) -> Iterator[tuple[Manifest, Iterator[tuple[tuple[str, i
 def _is_plain(entry: tarfile.TarInfo) -> bool:
     """A regular file of ustar, as many bytes as stand in the tar: a hole of terabytes would be read for ever."""
     return entry.type == tarfile.REGTYPE and not entry.pax_headers and entry.sparse is None
-
-
-def _has_a_place(path: str, study: str) -> bool:
-    parts = path.split("/")
-    if parts[:2] == ["keys", study] and len(parts) == 3:
-        return _KEY_FILE.fullmatch(parts[2]) is not None
-    if parts[:2] != ["schedules", study] or len(parts) not in (3, 4):
-        return False
-    if len(parts) == 4:
-        return parts[2] == "receipts" and _RECEIPT.fullmatch(parts[3]) is not None and parts[3] not in (".", "..")
-    return parts[2] in _SCHEDULE_FILES or _SHARE.fullmatch(parts[2]) is not None
 
 
 def _digest(path: Path) -> str:

@@ -37,10 +37,11 @@ def this_moment(address: str, known: KnownServers | None = None) -> Iterator[Bou
         InputError, StorageError: the database cannot be read.
     """
     need_postgres()
-    from allocator.postgres_connection import connect, translated
+    from allocator.postgres_connection import connect, refuse_standby, translated
 
     connection, server = connect(address, busy_seconds=BUSY_SECONDS)
     with closing(connection), translated(address):
+        refuse_standby(server)
         if known is not None:
             known.check(server)
         connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
