@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from allocator import postgres_statements as statements
 from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record, link
@@ -42,6 +42,7 @@ from allocator.postgres_connection import (
     translated,
     unknown,
 )
+from allocator.postgres_statements import PAGE
 from allocator.remembered import LOG, Owner, Remembered
 from allocator.store import Stored, stored_record
 
@@ -50,51 +51,6 @@ if TYPE_CHECKING:
 
 BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
-PAGE = 1_000  # rows read at a time
-_COLUMNS = "seq, prev, body, kind, participant, stratum, position"
-_RECORD = f"SELECT {_COLUMNS} FROM allocator.record WHERE study = $1"
-_BEGIN = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-_TURN = Statement("turn", "SELECT turn FROM allocator.study WHERE study = $1 FOR UPDATE")
-_LAST = Statement("last", f"{_RECORD} ORDER BY seq DESC LIMIT 1")
-_PLACE = Statement("place", f"{_RECORD} AND seq = $2")
-_SINCE = Statement("since", f"{_RECORD} AND seq >= $2 ORDER BY seq LIMIT {PAGE}")
-# The newest record of each kind asked for: one index look-up a kind.
-_OF_LOG = Statement(
-    "of_log",
-    f"""SELECT newest.* FROM unnest(string_to_array($2, ' ')) AS asked (of_kind) CROSS JOIN LATERAL
-    ({_RECORD} AND kind = of_kind ORDER BY seq DESC LIMIT 1) AS newest""",
-)
-# The newest record of each kind of a participant, of a position: few, all that there are.
-_OF_OWNER = f"SELECT DISTINCT ON (kind) {_COLUMNS} FROM allocator.record WHERE study = $1"
-_OF_PARTICIPANT = Statement("of_participant", f"{_OF_OWNER} AND participant = $2 ORDER BY kind, seq DESC")
-_OF_POSITION = Statement("of_position", f"{_OF_OWNER} AND stratum = $2 AND position = $3 ORDER BY kind, seq DESC")
-# What a reveal asks beside: of the position bound to the participant, and the answers on which they were confirmed.
-_BOUND = "FROM allocator.record WHERE study = $1 AND participant = $2 AND kind = 'confirmed' ORDER BY seq DESC LIMIT 1"
-_OF_BOUND_POSITION = Statement(
-    "of_bound_position",
-    f"{_OF_OWNER} AND (stratum, position) = (SELECT stratum, position {_BOUND}) ORDER BY kind, seq DESC",
-)
-_BOUND_DETAILS = Statement(
-    "bound_details",
-    f"SELECT field, salt, value, seq FROM allocator.detail WHERE study = $1 AND seq = (SELECT seq {_BOUND})",
-)
-_HELD = Statement(
-    "held",
-    """SELECT count(*) FROM (
-    SELECT position, row_number() OVER (ORDER BY position) AS number FROM allocator.record
-    WHERE kind IN ('allocated', 'late', 'receipt-entered') AND study = $1 AND stratum = $2 AND position >= $3) AS held
-    WHERE position = $3 + number - 1""",
-)
-_INSERT = Statement(
-    "insert",
-    f"INSERT INTO allocator.record (study, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-)
-_DETAIL = Statement(
-    "detail", "INSERT INTO allocator.detail (study, seq, field, salt, value) VALUES ($1, $2, $3, $4, $5)"
-)
-_DETAILS = Statement("details", "SELECT field, salt, value FROM allocator.detail WHERE study = $1 AND seq = $2")
-_STUDY = Statement("study", "SELECT study FROM allocator.study WHERE study = $1")
-_COMMIT = Statement("commit", "COMMIT")
 _NO_END = (1 << 63) - 1  # of a log, when it is not known yet
 _MOST_LISTED = 100  # records in a list that is remembered, and lists
 _Values = tuple[Value, ...]
@@ -146,7 +102,7 @@ class PostgresStore:
         self._warnings: list[str] = []
         self._connect()
         try:
-            if not self._fetch(_STUDY, (study,)):
+            if not self._fetch(statements.STUDY, (study,)):
                 raise StorageError("no-log", f"the database has no log of study {study}", "Is it the right one?")
         except BaseException:
             self.close()
@@ -244,10 +200,10 @@ class PostgresStore:
         Each statement sees what was committed before it began, so those after the lock see all there is.
         """
         last = self._remembered.last
-        new = (_SINCE, (self._study, last.seq)) if last else (_LAST, (self._study,))
-        batch: list[tuple[Statement, _Values]] = [(_BEGIN, ()), (_TURN, (self._study,)), new]
+        new = (statements.SINCE, (self._study, last.seq)) if last else (statements.LAST, (self._study,))
+        batch: list[tuple[Statement, _Values]] = [(statements.BEGIN, ()), (statements.TURN, (self._study,)), new]
         if participant is not None:
-            about = (_BOUND_DETAILS, _OF_PARTICIPANT, _OF_BOUND_POSITION)
+            about = (statements.BOUND_DETAILS, statements.OF_PARTICIPANT, statements.OF_BOUND_POSITION)
             batch += [(statement, (self._study, participant)) for statement in about]
         _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
         if not turn.rows:
@@ -274,7 +230,7 @@ class PostgresStore:
                 self._follow(row)
         else:
             self._forget()
-            self._catch_up(self._fetch(_LAST, (self._study,)))
+            self._catch_up(self._fetch(statements.LAST, (self._study,)))
 
     def _follow(self, record: Stored | Record) -> None:
         """Remember the record that follows the last one."""
@@ -293,7 +249,7 @@ class PostgresStore:
             self._known.remember(self._server)
         self._warnings.clear()
         try:
-            *_, done = together(self._connection, [*self._unsent, (_COMMIT, ())], COMMIT_SECONDS)
+            *_, done = together(self._connection, [*self._unsent, (statements.COMMIT, ())], COMMIT_SECONDS)
         except psycopg.Error as error:
             raise self._after_failed_commit(error) from None
         if done.tag != "COMMIT":  # of a transaction that had failed, the answer is ROLLBACK, and no error
@@ -346,22 +302,22 @@ class PostgresStore:
             raise RuntimeError(f"record {record.seq} does not follow the last one")
         self._appended = record.seq, record.hash
         body = record.body.decode("utf-8")
-        self._unsent.append((_INSERT, (self._study, record.seq, record.prev, body, *record.columns)))
+        self._unsent.append((statements.INSERT, (self._study, record.seq, record.prev, body, *record.columns)))
         for name, detail in details.items():
-            self._unsent.append((_DETAIL, (self._study, record.seq, name, detail.salt, detail.value)))
+            self._unsent.append((statements.DETAIL, (self._study, record.seq, name, detail.salt, detail.value)))
         self._follow(record)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def last(self) -> Record | None:
         """The newest record."""
-        return self._remembered.last if self._within else self._one(_LAST, (self._study,))
+        return self._remembered.last if self._within else self._one(statements.LAST, (self._study,))
 
     def record(self, seq: int) -> Record | None:
         """The record at this place."""
         if self._within and (known := self._remembered.record(seq)) is not None:
             return known
-        return self._one(_PLACE, (self._study, seq))
+        return self._one(statements.PLACE, (self._study, seq))
 
     def newest(
         self,
@@ -411,12 +367,14 @@ class PostgresStore:
     def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[Cells]:
         """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
         if owner == LOG:
-            return self._fetch(_OF_LOG, (self._study, " ".join(kinds)))
-        return self._fetch(_OF_PARTICIPANT if len(owner) == 1 else _OF_POSITION, (self._study, *owner))
+            return self._fetch(statements.OF_LOG, (self._study, " ".join(kinds)))
+        return self._fetch(
+            statements.OF_PARTICIPANT if len(owner) == 1 else statements.OF_POSITION, (self._study, *owner)
+        )
 
     def first_unallocated(self, stratum: str, start: int) -> int:
         """Positions held, numbered from `start`: those that are their own number come before the first hole."""
-        (row,) = self._fetch(_HELD, (self._study, stratum, start))
+        (row,) = self._fetch(statements.HELD, (self._study, stratum, start))
         return start + _number(row[0])
 
     def records(
@@ -449,12 +407,12 @@ class PostgresStore:
         """The private details of a record."""
         known, rows = self._details
         if not (self._within and seq == known):
-            rows = self._fetch(_DETAILS, (self._study, seq))
+            rows = self._fetch(statements.DETAILS, (self._study, seq))
         return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
 
     def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
         """Rows page by page. The first page also says where the log ended then: what came later is left out."""
-        statement, top = _page(PAGE, bool(kinds), participant is not None), _NO_END
+        statement, top = statements.page(PAGE, bool(kinds), participant is not None), _NO_END
         own = (*([" ".join(kinds)] if kinds else []), *([participant] if participant is not None else []))
         while True:
             page = self._fetch(statement, (self._study, since, top, *own))
@@ -497,22 +455,6 @@ class PostgresStore:
                 if not self._within:
                     self._release()
         raise RuntimeError("no try was made")
-
-
-@cache
-def _page(size: int, of_kinds: bool, of_participant: bool) -> Statement:
-    """A page of rows: of all; of some kinds, each by its own index look-up; of a participant, who has few."""
-    where = "study = $1 AND seq >= $2 AND seq <= $3"
-    end = "(SELECT max(seq) FROM allocator.record WHERE study = $1)"
-    if of_participant:
-        where += f" AND participant = ${5 if of_kinds else 4}"
-    rows = f"SELECT {_COLUMNS} FROM allocator.record WHERE {where}"
-    if of_kinds:
-        rows = f"""SELECT own.* FROM unnest(string_to_array($4, ' ')) AS asked (of_kind)
-        CROSS JOIN LATERAL ({rows} AND kind = of_kind ORDER BY seq LIMIT {size}) AS own"""
-    order = "seq" if not (of_kinds or of_participant) else "seq + 0"  # or the whole log might be read in order for them
-    name = f"page_{size}{'_of_kinds' * of_kinds}{'_of_participant' * of_participant}"
-    return Statement(name, f"SELECT {_COLUMNS}, {end} FROM ({rows}) AS page ORDER BY {order} LIMIT {size}")
 
 
 def _stored(row: Cells) -> Stored:
