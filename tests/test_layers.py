@@ -98,7 +98,7 @@ PURE = [
 ]
 HELD_TOGETHER = [
     *("home", "sqlite_store", "scratch_store", "postgres_address", "postgres_connection", "known_servers"),
-    *("postgres_batch", "postgres_statements", "postgres_pool", "postgres_store", "stores", "keys"),
+    *("postgres_batch", "postgres_statements", "postgres_queries", "postgres_pool", "postgres_store", "stores", "keys"),
     *(
         "sqlite_evidence",
         "postgres_evidence",

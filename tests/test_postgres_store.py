@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from allocator import postgres_connection, postgres_store
+from allocator import postgres_connection, postgres_queries, postgres_store
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
 from allocator.log import Detail, Record
 from allocator.postgres_batch import Statement, together
@@ -318,7 +318,7 @@ def test_a_lost_connection_is_made_anew_for_a_question(postgres: Server, study: 
 def test_records_are_read_page_by_page_as_of_the_first(
     postgres: Server, study: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_store, "PAGE", 2)
+    monkeypatch.setattr(postgres_queries, "PAGE", 2)
     with PostgresStore(postgres.writer, study) as store:
         reading = store.records()
         assert next(reading).seq == 0

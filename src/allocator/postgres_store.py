@@ -3,10 +3,8 @@
 Writers wait in line for the row of their study in `allocator.study`: SELECT … FOR UPDATE, at READ COMMITTED. What the
 row's holder reads after that is all that was committed. Advisory locks, LISTEN and sequences are not used.
 
-An act is two round trips where this process has followed the log: one takes the turn and reads what others wrote since
-and what is known of the participant; one inserts and commits. What was read before is remembered (`remembered`), and
-used only in one's turn, after the last record was found to be the one remembered. The database holds each record to
-the one before it by a trigger, so a memory that is wrong would be refused.
+An act is two round trips: one takes the turn and reads what others wrote since this process had its own, and what an
+act asks about the participant; one inserts and commits (docs/adr/0020).
 
 What a commit means. Where the wait for a synchronous standby is cancelled, PostgreSQL answers COMMIT all the same, with
 a warning ("The transaction has already committed locally, but might not have been replicated to the standby"): it is
@@ -19,7 +17,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,8 +26,8 @@ from psycopg.pq import TransactionStatus
 from allocator import postgres_statements as statements
 from allocator.errors import AllocatorError, StorageError
 from allocator.known_servers import KnownServers
-from allocator.log import GENESIS, Detail, Record, link
-from allocator.postgres_batch import Cells, Statement, Value, together
+from allocator.log import GENESIS, Detail, Record
+from allocator.postgres_batch import Cells, Statement, together
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
@@ -42,19 +39,13 @@ from allocator.postgres_connection import (
     translated,
     unknown,
 )
-from allocator.postgres_statements import PAGE
-from allocator.remembered import LOG, Owner, Remembered
-from allocator.store import Stored, stored_record
+from allocator.postgres_queries import PostgresQueries, Values, number, stored
 
 if TYPE_CHECKING:
     from allocator.postgres_pool import PostgresPool  # not on the way of a command
 
 BUSY_SECONDS = 10.0
 TRIES = 4  # of taking one's turn, where the database asked for another try or the connection was gone
-_NO_END = (1 << 63) - 1  # of a log, when it is not known yet
-_MOST_LISTED = 100  # records in a list that is remembered, and lists
-_Values = tuple[Value, ...]
-_Question = tuple[tuple[str, ...], str | None, int]  # of `records`: kinds, participant, since
 
 
 def schema_text() -> str:
@@ -73,7 +64,7 @@ def create_log(url: str, study: str, *, busy_seconds: float = BUSY_SECONDS) -> N
         connection.execute(b"INSERT INTO allocator.study (study) VALUES (%s) ON CONFLICT DO NOTHING", (study,))
 
 
-class PostgresStore:
+class PostgresStore(PostgresQueries):
     """See `allocator.store.Store`. One connection, made anew when it was lost; close it, or use it as a context.
 
     With a pool, the connection is taken from it for each act and each question, and given back.
@@ -88,16 +79,10 @@ class PostgresStore:
         known: KnownServers | None = None,
         pool: PostgresPool | None = None,
     ) -> None:
-        self._url, self._study, self._busy_seconds, self._known, self._pool = url, study, busy_seconds, known, pool
+        super().__init__(study)
+        self._url, self._busy_seconds, self._known, self._pool = url, busy_seconds, known, pool
         self._has = False  # a connection, which may be lost
-        self._within = False  # a transaction
-        self._remembered = Remembered()  # true in one's turn only, when the last record was found to be the last one
-        self._lists: dict[_Question, list[Record]] = {}
-        self._details: tuple[int, list[Cells]] = (
-            -1,
-            [],
-        )  # seq and details of the participant's confirmation, in a turn
-        self._unsent: list[tuple[Statement, _Values]] = []  # INSERTs that go with the COMMIT
+        self._unsent: list[tuple[Statement, Values]] = []  # INSERTs that go with the COMMIT
         self._appended: tuple[int, bytes] | None = None  # seq and hash of the newest record of the transaction
         self._warnings: list[str] = []
         self._connect()
@@ -201,7 +186,7 @@ class PostgresStore:
         """
         last = self._remembered.last
         new = (statements.SINCE, (self._study, last.seq)) if last else (statements.LAST, (self._study,))
-        batch: list[tuple[Statement, _Values]] = [(statements.BEGIN, ()), (statements.TURN, (self._study,)), new]
+        batch: list[tuple[Statement, Values]] = [(statements.BEGIN, ()), (statements.TURN, (self._study,)), new]
         if participant is not None:
             about = (statements.BOUND_DETAILS, statements.OF_PARTICIPANT, statements.OF_BOUND_POSITION)
             batch += [(statement, (self._study, participant)) for statement in about]
@@ -213,35 +198,10 @@ class PostgresStore:
             details, theirs, bound = own
             self._know((participant,), theirs.rows)
             if bound.rows:
-                first = _stored(bound.rows[0])
+                first = stored(bound.rows[0])
                 self._know((first.stratum, first.position), bound.rows)
             if details.rows:
-                self._details = _number(details.rows[0][-1]), [row[:-1] for row in details.rows]
-
-    def _catch_up(self, rows: list[Cells]) -> None:
-        """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
-        known, new = self._remembered.last, [_stored(row) for row in rows]
-        if known is None:
-            self._forget()  # of an empty log, that there is nothing
-            if new:
-                self._remembered.follow(new[-1])
-        elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
-            for row in new[1:]:
-                self._follow(row)
-        else:
-            self._forget()
-            self._catch_up(self._fetch(statements.LAST, (self._study,)))
-
-    def _follow(self, record: Stored | Record) -> None:
-        """Remember the record that follows the last one."""
-        self._remembered.follow(record)
-        kind, whose = (record.kind, record.participant) if isinstance(record, Stored) else record.columns[:2]
-        for question in [q for q in self._lists if kind in q[0] and q[1] in (None, whose)]:
-            del self._lists[question]
-
-    def _forget(self) -> None:
-        self._remembered.forget()
-        self._lists.clear()
+                self._details = number(details.rows[0][-1]), [row[:-1] for row in details.rows]
 
     def _commit(self) -> None:
         """One round trip: what was appended, and COMMIT."""
@@ -307,133 +267,7 @@ class PostgresStore:
             self._unsent.append((statements.DETAIL, (self._study, record.seq, name, detail.salt, detail.value)))
         self._follow(record)
 
-    # ---- reading ----------------------------------------------------------------------------------------------------
-
-    def last(self) -> Record | None:
-        """The newest record."""
-        return self._remembered.last if self._within else self._one(statements.LAST, (self._study,))
-
-    def record(self, seq: int) -> Record | None:
-        """The record at this place."""
-        if self._within and (known := self._remembered.record(seq)) is not None:
-            return known
-        return self._one(statements.PLACE, (self._study, seq))
-
-    def newest(
-        self,
-        kinds: tuple[str, ...],
-        *,
-        participant: str | None = None,
-        stratum: str | None = None,
-        position: int | None = None,
-    ) -> Record | None:
-        """From memory in one's turn, after one statement for an owner or a kind not asked for before."""
-        owner = LOG  # type: Owner
-        if participant is not None:
-            owner = (participant,)
-        elif position is not None:
-            owner = (stratum, position)
-        if not self._within:
-            rows = [row for row in map(_stored, self._read_newest(owner, kinds)) if row.kind in kinds]
-            newest = max(rows, default=None)
-            return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
-        known = self._newest_of(owner, kinds)
-        seq = max((known.get(kind, -1) for kind in kinds), default=-1)
-        return self.record(seq) if seq >= 0 else None
-
-    def _newest_of(self, owner: Owner, kinds: tuple[str, ...]) -> dict[str, int]:
-        """By kind, seq of the newest record of an owner, for these kinds at least."""
-        if owner != LOG:
-            known = self._remembered.of_owner(owner)
-            return self._know(owner, self._read_newest(owner, kinds)) if known is None else known
-        of_log = self._remembered.of_log
-        if missing := tuple(kind for kind in kinds if kind not in of_log):
-            of_log |= dict.fromkeys(missing, -1)
-            of_log |= self._kept(self._read_newest(LOG, missing))
-        return of_log
-
-    def _know(self, owner: Owner, rows: list[Cells]) -> dict[str, int]:
-        known = self._kept(rows)
-        self._remembered.know(owner, known)
-        return known
-
-    def _kept(self, rows: list[Cells]) -> dict[str, int]:
-        """Rows remembered as records; by kind, the seq of each."""
-        stored = [_stored(row) for row in rows]
-        for row in stored:
-            self._remembered.keep(row)
-        return {row.kind: row.seq for row in stored}
-
-    def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[Cells]:
-        """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
-        if owner == LOG:
-            return self._fetch(statements.OF_LOG, (self._study, " ".join(kinds)))
-        return self._fetch(
-            statements.OF_PARTICIPANT if len(owner) == 1 else statements.OF_POSITION, (self._study, *owner)
-        )
-
-    def first_unallocated(self, stratum: str, start: int) -> int:
-        """Positions held, numbered from `start`: those that are their own number come before the first hole."""
-        (row,) = self._fetch(statements.HELD, (self._study, stratum, start))
-        return start + _number(row[0])
-
-    def records(
-        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
-    ) -> Iterator[Record]:
-        """Records in order, as of the first page; a short list of some kinds is remembered."""
-        question = kinds, participant, since
-        if self._within and question in self._lists:
-            return iter(tuple(self._lists[question]))
-        pages = self._pages(since, kinds, participant)
-        found = (stored_record(row.prev, row.body, *row[3:]) for row in pages)
-        if not (self._within and kinds and len(self._lists) < _MOST_LISTED):
-            return found
-        listed = list(islice(found, _MOST_LISTED))
-        if len(listed) < _MOST_LISTED:
-            self._lists[question] = listed
-        return chain(tuple(listed), found)
-
-    def rows(self, since: int) -> Iterator[Stored]:
-        """What is stored of each record, as of the first page."""
-        last = self._remembered.last
-        if self._within and last is not None and last.seq - since < PAGE:
-            known = [row for seq in range(since, last.seq + 1) if (row := self._remembered.stored(seq)) is not None]
-            if len(known) == last.seq + 1 - since:
-                yield from known
-                return
-        yield from self._pages(since)
-
-    def details(self, seq: int) -> dict[str, Detail]:
-        """The private details of a record."""
-        known, rows = self._details
-        if not (self._within and seq == known):
-            rows = self._fetch(statements.DETAILS, (self._study, seq))
-        return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
-
-    def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
-        """Rows page by page. The first page also says where the log ended then: what came later is left out."""
-        statement, top = statements.page(PAGE, bool(kinds), participant is not None), _NO_END
-        own = (*([" ".join(kinds)] if kinds else []), *([participant] if participant is not None else []))
-        while True:
-            page = self._fetch(statement, (self._study, since, top, *own))
-            for row in page:
-                yield _stored(row[:-1])
-            if len(page) < PAGE:
-                return
-            since = _number(page[-1][0]) + 1
-            if top == _NO_END:
-                top = _number(page[-1][-1])
-
-    def _one(self, statement: Statement, values: _Values) -> Record | None:
-        rows = self._fetch(statement, values)
-        if not rows:
-            return None
-        row = _stored(rows[0])
-        if self._within:
-            self._remembered.keep(row)
-        return stored_record(row.prev, row.body, *row[3:])
-
-    def _fetch(self, statement: Statement, values: _Values) -> list[Cells]:
+    def _fetch(self, statement: Statement, values: Values) -> list[Cells]:
         """All rows of one statement; outside a transaction once more by a new connection when this one was lost."""
         for left in (True, False):
             if not self._within and (not self._has or self._connection.closed):
@@ -455,34 +289,6 @@ class PostgresStore:
                 if not self._within:
                     self._release()
         raise RuntimeError("no try was made")
-
-
-def _stored(row: Cells) -> Stored:
-    """A row of `_COLUMNS`, as stored."""
-    seq, prev, body, kind, participant, stratum, position = row
-    return Stored(
-        _number(seq),
-        prev or b"",
-        body or b"",
-        _text(kind),
-        None if participant is None else _text(participant),
-        None if stratum is None else _text(stratum),
-        None if position is None else _number(position),
-    )
-
-
-def _number(cell: bytes | None) -> int:
-    """BIGINT in PostgreSQL's binary form."""
-    return int.from_bytes(cell or b"", "big", signed=True)
-
-
-def _text(cell: bytes | None) -> str:
-    return (cell or b"").decode("utf-8")
-
-
-def _is_chain(rows: list[Stored]) -> bool:
-    """Whether each row follows the one before it."""
-    return all(b.seq == a.seq + 1 and b.prev == link(a.prev, a.body) for a, b in pairwise(rows))
 
 
 if __name__ == "__main__":  # python -m allocator.postgres_store | psql

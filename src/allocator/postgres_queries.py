@@ -1,0 +1,221 @@
+"""What is asked of a log in PostgreSQL, and what a process remembers of the answers (docs/adr/0020).
+
+What was read is remembered from one turn to the next (`remembered`), and used in one's turn only, after the last record
+was found to be the one remembered. The database holds each record to the one before it by a trigger, so a memory that
+is wrong would be refused.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import chain, islice, pairwise
+
+from allocator import postgres_statements as statements
+from allocator.log import Detail, Record, link
+from allocator.postgres_batch import Cells, Statement, Value
+from allocator.postgres_statements import PAGE
+from allocator.remembered import LOG, Owner, Remembered
+from allocator.store import Stored, stored_record
+
+_NO_END = (1 << 63) - 1  # of a log, when it is not known yet
+_MOST_LISTED = 100  # records in a list that is remembered, and lists
+Values = tuple[Value, ...]
+_Question = tuple[tuple[str, ...], str | None, int]  # of `records`: kinds, participant, since
+
+
+class PostgresQueries(ABC):
+    """The questions that a store answers, put to one study's records (see `allocator.store.Store`)."""
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._within = False  # one's turn
+        self._remembered = Remembered()
+        self._lists: dict[_Question, list[Record]] = {}
+        self._details: tuple[int, list[Cells]] = (
+            -1,
+            [],
+        )  # of the participant's confirmation, in a turn
+
+    @abstractmethod
+    def _fetch(self, statement: Statement, values: Values) -> list[Cells]:
+        """All rows of one statement."""
+
+    def last(self) -> Record | None:
+        """The newest record."""
+        return self._remembered.last if self._within else self._one(statements.LAST, (self._study,))
+
+    def record(self, seq: int) -> Record | None:
+        """The record at this place."""
+        if self._within and (known := self._remembered.record(seq)) is not None:
+            return known
+        return self._one(statements.PLACE, (self._study, seq))
+
+    def newest(
+        self,
+        kinds: tuple[str, ...],
+        *,
+        participant: str | None = None,
+        stratum: str | None = None,
+        position: int | None = None,
+    ) -> Record | None:
+        """From memory in one's turn, after one statement for an owner or a kind not asked for before."""
+        owner = LOG  # type: Owner
+        if participant is not None:
+            owner = (participant,)
+        elif position is not None:
+            owner = (stratum, position)
+        if not self._within:
+            rows = [row for row in map(stored, self._read_newest(owner, kinds)) if row.kind in kinds]
+            newest = max(rows, default=None)
+            return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
+        known = self._newest_of(owner, kinds)
+        seq = max((known.get(kind, -1) for kind in kinds), default=-1)
+        return self.record(seq) if seq >= 0 else None
+
+    def _newest_of(self, owner: Owner, kinds: tuple[str, ...]) -> dict[str, int]:
+        """By kind, seq of the newest record of an owner, for these kinds at least."""
+        if owner != LOG:
+            known = self._remembered.of_owner(owner)
+            return self._know(owner, self._read_newest(owner, kinds)) if known is None else known
+        of_log = self._remembered.of_log
+        if missing := tuple(kind for kind in kinds if kind not in of_log):
+            of_log |= dict.fromkeys(missing, -1)
+            of_log |= self._kept(self._read_newest(LOG, missing))
+        return of_log
+
+    def _know(self, owner: Owner, rows: list[Cells]) -> dict[str, int]:
+        known = self._kept(rows)
+        self._remembered.know(owner, known)
+        return known
+
+    def _kept(self, rows: list[Cells]) -> dict[str, int]:
+        """Rows remembered as records; by kind, the seq of each."""
+        kept = [stored(row) for row in rows]
+        for row in kept:
+            self._remembered.keep(row)
+        return {row.kind: row.seq for row in kept}
+
+    def _read_newest(self, owner: Owner, kinds: tuple[str, ...]) -> list[Cells]:
+        """The newest of these kinds in the log; the newest of each kind of a participant or a position."""
+        if owner == LOG:
+            return self._fetch(statements.OF_LOG, (self._study, " ".join(kinds)))
+        return self._fetch(
+            statements.OF_PARTICIPANT if len(owner) == 1 else statements.OF_POSITION, (self._study, *owner)
+        )
+
+    def first_unallocated(self, stratum: str, start: int) -> int:
+        """Positions held, numbered from `start`: those that are their own number come before the first hole."""
+        (row,) = self._fetch(statements.HELD, (self._study, stratum, start))
+        return start + number(row[0])
+
+    def records(
+        self, kinds: tuple[str, ...] = (), *, participant: str | None = None, since: int = 0
+    ) -> Iterator[Record]:
+        """Records in order, as of the first page; a short list of some kinds is remembered."""
+        question = kinds, participant, since
+        if self._within and question in self._lists:
+            return iter(tuple(self._lists[question]))
+        pages = self._pages(since, kinds, participant)
+        found = (stored_record(row.prev, row.body, *row[3:]) for row in pages)
+        if not (self._within and kinds and len(self._lists) < _MOST_LISTED):
+            return found
+        listed = list(islice(found, _MOST_LISTED))
+        if len(listed) < _MOST_LISTED:
+            self._lists[question] = listed
+        return chain(tuple(listed), found)
+
+    def rows(self, since: int) -> Iterator[Stored]:
+        """What is stored of each record, as of the first page."""
+        last = self._remembered.last
+        if self._within and last is not None and last.seq - since < PAGE:
+            known = [row for seq in range(since, last.seq + 1) if (row := self._remembered.stored(seq)) is not None]
+            if len(known) == last.seq + 1 - since:
+                yield from known
+                return
+        yield from self._pages(since)
+
+    def details(self, seq: int) -> dict[str, Detail]:
+        """The private details of a record."""
+        known, rows = self._details
+        if not (self._within and seq == known):
+            rows = self._fetch(statements.DETAILS, (self._study, seq))
+        return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
+
+    def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
+        """Rows page by page. The first page also says where the log ended then: what came later is left out."""
+        statement, top = statements.page(PAGE, bool(kinds), participant is not None), _NO_END
+        own = (*([" ".join(kinds)] if kinds else []), *([participant] if participant is not None else []))
+        while True:
+            page = self._fetch(statement, (self._study, since, top, *own))
+            for row in page:
+                yield stored(row[:-1])
+            if len(page) < PAGE:
+                return
+            since = number(page[-1][0]) + 1
+            if top == _NO_END:
+                top = number(page[-1][-1])
+
+    def _one(self, statement: Statement, values: Values) -> Record | None:
+        rows = self._fetch(statement, values)
+        if not rows:
+            return None
+        row = stored(rows[0])
+        if self._within:
+            self._remembered.keep(row)
+        return stored_record(row.prev, row.body, *row[3:])
+
+    # ---- remembering ------------------------------------------------------------------------------------------------
+
+    def _catch_up(self, rows: list[Cells]) -> None:
+        """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
+        known, new = self._remembered.last, [stored(row) for row in rows]
+        if known is None:
+            self._forget()  # of an empty log, that there is nothing
+            if new:
+                self._remembered.follow(new[-1])
+        elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
+            for row in new[1:]:
+                self._follow(row)
+        else:
+            self._forget()
+            self._catch_up(self._fetch(statements.LAST, (self._study,)))
+
+    def _follow(self, record: Stored | Record) -> None:
+        """Remember the record that follows the last one."""
+        self._remembered.follow(record)
+        kind, whose = (record.kind, record.participant) if isinstance(record, Stored) else record.columns[:2]
+        for question in [q for q in self._lists if kind in q[0] and q[1] in (None, whose)]:
+            del self._lists[question]
+
+    def _forget(self) -> None:
+        self._remembered.forget()
+        self._lists.clear()
+
+
+def stored(row: Cells) -> Stored:
+    """A row of `_COLUMNS`, as stored."""
+    seq, prev, body, kind, participant, stratum, position = row
+    return Stored(
+        number(seq),
+        prev or b"",
+        body or b"",
+        _text(kind),
+        None if participant is None else _text(participant),
+        None if stratum is None else _text(stratum),
+        None if position is None else number(position),
+    )
+
+
+def number(cell: bytes | None) -> int:
+    """BIGINT in PostgreSQL's binary form."""
+    return int.from_bytes(cell or b"", "big", signed=True)
+
+
+def _text(cell: bytes | None) -> str:
+    return (cell or b"").decode("utf-8")
+
+
+def _is_chain(rows: list[Stored]) -> bool:
+    """Whether each row follows the one before it."""
+    return all(b.seq == a.seq + 1 and b.prev == link(a.prev, a.body) for a, b in pairwise(rows))
