@@ -88,7 +88,7 @@ def measure(server: Server, folder: Path, plan: Plan) -> Measured:
         measured.tables.append(room.copies(made, folder, measured))
         measured.tables.append(room.base_backup(server, folder, measured))
         plain = parts.appends(made, body, plan, measured)
-        measured.tables.append(parts.growth(made, (acts, plain), scans))
+        measured.tables.append(parts.growth(made, (acts, plain), scans, measured))
         measured.tables.append(room.connections(made[0].server, body, measured))
     measured.tables.append(parts.many_studies(source, server, body, plan))
     measured.tables.append(parts.many_clients(source, server, body, plan, measured))

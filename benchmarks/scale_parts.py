@@ -45,6 +45,8 @@ def reveals(made: list[Study], plan: Plan, measured: Measured) -> dict[int, tupl
         for study in made:
             confirmed = seconds(lambda t=study.trial, n=FIRST + turn: confirm(t, n))
             revealed = seconds(lambda t=study.trial, n=FIRST + turn: reveal(t, n))
+            if turn == 0:  # the process follows the chain from its first record, in its turn
+                measured.facts[f"first-{study.records}"] = confirmed
             if turn >= warm:
                 waits[study.records][0].append(confirmed)
                 waits[study.records][1].append(revealed)
@@ -72,7 +74,10 @@ def appends(made: list[Study], body: bytes, plan: Plan, measured: Measured) -> d
 
 
 def growth(
-    made: list[Study], medians: tuple[dict[int, tuple[float, float]], dict[int, float]], scans: dict[int, int]
+    made: list[Study],
+    medians: tuple[dict[int, tuple[float, float]], dict[int, float]],
+    scans: dict[int, int],
+    measured: Measured,
 ) -> Table:
     """Waits by the length of the log, and each against the shortest one."""
     head = (
@@ -83,6 +88,7 @@ def growth(
         "reveal, ms",
         "×",
         "open, first answer, ms",
+        "first act of a process, s",
         "whole-table reads",
     )
     acts, plain = medians
@@ -91,7 +97,8 @@ def growth(
         size = study.records
         cells = (
             *(ms(plain[size]), f"{plain[size] / plain[first]:.2f}", ms(acts[size][0]), ms(acts[size][1])),
-            *(f"{acts[size][1] / acts[first][1]:.2f}", ms(first_answer(study.server, STUDY_ID)), whole(scans[size])),
+            *(f"{acts[size][1] / acts[first][1]:.2f}", ms(first_answer(study.server, STUDY_ID))),
+            *(f"{measured.facts[f'first-{size}']:.2f}", whole(scans[size])),
         )
         rows.append((whole(size), *cells))
     return Table(name="growth", head=head, rows=rows)
