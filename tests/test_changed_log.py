@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from allocator.errors import AllocatorError, EvidenceError
+from allocator.store import Stored
 from attacks import edit
 from support import Trial, TrialFactory, eligible_form
 
@@ -106,3 +110,26 @@ def test_a_log_written_by_another_process_is_followed_from_where_it_was_left(tol
     edit(told.home, """UPDATE record SET body = replace(body, '"number":2', '"number":9') WHERE kind = 'allocated'""")
     with pytest.raises(EvidenceError):
         second.reveal(told.actor("PH"), "P-005", "P-005")
+
+
+@pytest.mark.requirement("A03")
+def test_the_log_is_followed_before_others_are_kept_waiting(told: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, locked, read = told.again(), [False], []
+    lock, rows = service._keys.lock, service._store.rows
+
+    @contextmanager
+    def watched_lock() -> Iterator[None]:
+        with lock():
+            locked[0] = True
+            yield
+            locked[0] = False
+
+    def watched_rows(since: int) -> Iterator[Stored]:
+        read.append((since, locked[0]))
+        return rows(since)
+
+    monkeypatch.setattr(service._keys, "lock", watched_lock)
+    monkeypatch.setattr(service._store, "rows", watched_rows)
+    told.reveal("P-002")
+    assert read[0] == (0, False) and (0, True) not in read
+    assert any(since > 0 and held for since, held in read)  # what came since, in one's turn

@@ -81,6 +81,11 @@ class History:
             self._check_signed(signed)
         self._followed, self.tree = (seq, digest), tree
 
+    @property
+    def was_followed(self) -> bool:
+        """Whether this process followed the log before, so that only what came since is left."""
+        return self._followed[0] >= 0
+
     def wrote(self, record: Record) -> None:
         """This process wrote the record that follows, by the rules: it need not be followed again."""
         if self._followed == (record.seq - 1, record.prev):

@@ -25,6 +25,9 @@ BUSY_SECONDS = 10.0
 SCHEMA_VERSION = 2  # user_version in schema.sql
 # secure_delete: what a rolled-back page held is overwritten, and nothing lingers in free space
 _PRAGMAS = ("synchronous=FULL", "recursive_triggers=1", "foreign_keys=1", "trusted_schema=0", "secure_delete=1")
+PAGE = 1_000  # rows read at a time
+_ROWS = """SELECT seq, prev, CAST(body AS BLOB), kind, participant, stratum, position
+FROM record NOT INDEXED WHERE seq BETWEEN ? AND ? ORDER BY seq"""
 _HELD = """SELECT count(*) FROM (
 SELECT position, row_number() OVER (ORDER BY position) AS number FROM record
 WHERE kind IN ('allocated', 'late', 'receipt-entered') AND stratum = ? AND position >= ?)
@@ -99,11 +102,13 @@ class RecordQueries(ABC):
                 yield self._made(row)
 
     def rows(self, since: int) -> Iterator[Stored]:
-        """What is stored of each record."""
-        sql = "SELECT seq, prev, CAST(body AS BLOB), kind, participant, stratum, position FROM record NOT INDEXED"
+        """What is stored of each record up to now, page by page: a writer waits for a page, not for the whole log."""
         with self._translated():
-            for row in self._connection.execute(f"{sql} WHERE seq >= ? ORDER BY seq", (since,)):
-                yield Stored(*row)
+            last = self._connection.execute("SELECT max(seq) FROM record").fetchone()[0]
+            for start in range(since, -1 if last is None else last + 1, PAGE):
+                values = (start, min(start + PAGE - 1, last))
+                for row in self._connection.execute(_ROWS, values).fetchall():
+                    yield Stored(*row)
 
     def _one(self, clause: str, values: tuple[str | int | None, ...]) -> Record | None:
         with self._translated():

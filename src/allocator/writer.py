@@ -6,7 +6,7 @@ Nothing is shown before `RecordWriter.write` returns: log first, reveal second.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -104,6 +104,11 @@ class RecordWriter:
         self, actor: Actor, action: str, build: Callable[[datetime], Draft], *, participant: str | None = None
     ) -> Iterator[Record]:
         """As `write`; nobody else writes until the context is left."""
+        if action in NEED_WHOLE_LOG and not self.history.was_followed:
+            with suppress(
+                EvidenceError
+            ):  # a long log is followed before others wait; what is wrong is said in one's turn
+                self.history.follow()
         with self._keys.lock():
             try:
                 with self._store.transaction(participant):
