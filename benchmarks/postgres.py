@@ -77,8 +77,16 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
                 ]
                 ours, peer = (statistics.median(pair[side] for pair in pairs) for side in (0, 1))
                 rates[clients, studies] = ours, peer
-                what = f"{studies} {'studies' if studies > 1 else 'study'}, {clients} clients: one append / pgbench's"
+                of, by = "studies" if studies > 1 else "study", "clients" if clients > 1 else "client"
+                what = f"{studies} {of}, {clients} {by}: one append / pgbench's"
                 yield Row(what=what, ours=1 / ours, peer=1 / peer, goal="<= 1.43 (70 %)")
+        grouped = [
+            (append_rate(found, 1, 1, seconds, grouped=8), pgbench_rate(found, folder, 1, 1, seconds))
+            for _ in range(repeats)
+        ]
+        ours, peer = (statistics.median(pair[side] for pair in grouped) for side in (0, 1))
+        what = "1 study, 1 client, eight appends a commit: one append / pgbench's, alone"
+        yield Row(what=what, ours=1 / ours, peer=1 / peer, goal="< 1")
         for name, side in (("appends", 0), ("pgbench", 1)):
             fifty, one = rates[8, STUDIES][side], rates[8, 1][side]
             goal = "<= 0.43 (2.3 times)" if side == 0 else ""
@@ -100,18 +108,19 @@ def make_studies(found: Server, name: str) -> None:
             append(store)
 
 
-def append(store: Store) -> None:
+def append(store: Store, records: int = 1) -> None:
     """One durable transaction: a record as long as an allocation, linked to the last one; its signature is none."""
     with store.transaction():
-        last = store.last()
-        seq, prev = (last.seq + 1, last.hash) if last else (0, GENESIS)
-        fields = {**FIELDS, "seq": seq}
-        store.append(Record(prev=prev, body=BODY.replace(b'"seq":0', b'"seq":%d' % seq), fields=fields), {})
+        for _ in range(records):
+            last = store.last()
+            seq, prev = (last.seq + 1, last.hash) if last else (0, GENESIS)
+            fields = {**FIELDS, "seq": seq}
+            store.append(Record(prev=prev, body=BODY.replace(b'"seq":0', b'"seq":%d' % seq), fields=fields), {})
 
 
-def append_rate(found: Server, clients: int, studies: int, seconds: float) -> float:
-    """Appends a second by so many processes, over so many studies."""
-    command = [sys.executable, str(Path(__file__)), found.writer, str(studies)]
+def append_rate(found: Server, clients: int, studies: int, seconds: float, grouped: int = 1) -> float:
+    """Appends a second by so many processes, over so many studies, `grouped` in each transaction."""
+    command = [sys.executable, str(Path(__file__)), found.writer, str(studies), str(grouped)]
     with ExitStack() as stack:
         workers = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
@@ -127,7 +136,7 @@ def append_rate(found: Server, clients: int, studies: int, seconds: float) -> fl
     return sum(int(count) / float(took) for count, took in done)
 
 
-def work(address: str, studies: int) -> None:
+def work(address: str, studies: int, grouped: int) -> None:
     """One client: gets ready, waits for the word, appends for so long, says how many in how many seconds."""
     with PostgresPool(address, most=1) as pool:
         stores = [PostgresStore(address, f"ours-{number}", pool=pool) for number in range(1, studies + 1)]
@@ -137,8 +146,8 @@ def work(address: str, studies: int) -> None:
         seconds = float(sys.stdin.readline())
         started, count = time.perf_counter(), 0
         while (took := time.perf_counter() - started) < seconds:
-            append(stores[int.from_bytes(os.urandom(4)) % studies])
-            count += 1
+            append(stores[int.from_bytes(os.urandom(4)) % studies], grouped)
+            count += grouped
         print(count, took)
 
 
@@ -169,4 +178,4 @@ def pgbench() -> str:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]))
+    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from itertools import chain, islice, pairwise
+from itertools import chain, islice
 
 from allocator import postgres_statements as statements
-from allocator.log import Detail, Record, link
+from allocator.log import Detail, Record
 from allocator.postgres_batch import Cells, Statement, Value
 from allocator.postgres_statements import PAGE
 from allocator.remembered import LOG, Owner, Remembered
@@ -31,6 +31,7 @@ class PostgresQueries(ABC):
         self._study = study
         self._within = False  # one's turn
         self._remembered = Remembered()
+        self._newer: Stored | None = None  # the last record, in a turn, when those before it are not read yet
         self._lists: dict[_Question, list[Record]] = {}
         self._details: tuple[int, list[Cells]] = (
             -1,
@@ -43,12 +44,18 @@ class PostgresQueries(ABC):
 
     def last(self) -> Record | None:
         """The newest record."""
-        return self._remembered.last if self._within else self._one(statements.LAST, (self._study,))
+        if not self._within:
+            return self._one(statements.LAST, (self._study,))
+        if self._newer is not None:
+            return stored_record(self._newer.prev, self._newer.body, *self._newer[3:])
+        return self._remembered.last
 
     def record(self, seq: int) -> Record | None:
         """The record at this place."""
-        if self._within and (known := self._remembered.record(seq)) is not None:
-            return known
+        if self._within:
+            self._read_between()  # before it nobody knows whether what is remembered still stands
+            if (known := self._remembered.record(seq)) is not None:
+                return known
         return self._one(statements.PLACE, (self._study, seq))
 
     def newest(
@@ -69,6 +76,7 @@ class PostgresQueries(ABC):
             rows = [row for row in map(stored, self._read_newest(owner, kinds)) if row.kind in kinds]
             newest = max(rows, default=None)
             return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
+        self._read_between()
         known = self._newest_of(owner, kinds)
         seq = max((known.get(kind, -1) for kind in kinds), default=-1)
         return self.record(seq) if seq >= 0 else None
@@ -114,6 +122,7 @@ class PostgresQueries(ABC):
     ) -> Iterator[Record]:
         """Records in order, as of the first page; a short list of some kinds is remembered."""
         question = kinds, participant, since
+        self._read_between()
         if self._within and question in self._lists:
             return iter(tuple(self._lists[question]))
         pages = self._pages(since, kinds, participant)
@@ -127,6 +136,7 @@ class PostgresQueries(ABC):
 
     def rows(self, since: int) -> Iterator[Stored]:
         """What is stored of each record, as of the first page."""
+        self._read_between()
         last = self._remembered.last
         if self._within and last is not None and last.seq - since < PAGE:
             known = [row for seq in range(since, last.seq + 1) if (row := self._remembered.stored(seq)) is not None]
@@ -167,28 +177,43 @@ class PostgresQueries(ABC):
 
     # ---- remembering ------------------------------------------------------------------------------------------------
 
+    def _found_last(self, rows: list[Cells]) -> None:
+        """The last record, or none, as found with the turn: what came before it is read when it is asked for."""
+        known, found = self._remembered.last, stored(rows[0]) if rows else None
+        if known is None or found is None:
+            self._forget()  # of an empty log, that there is nothing
+            if found is not None:
+                self._remembered.follow(found)
+        elif found[:3] != (known.seq, known.prev, known.body):
+            self._newer = found
+
+    def _read_between(self) -> None:
+        """What others wrote between the last record remembered and the last one."""
+        if self._newer is not None and (known := self._remembered.last) is not None:
+            self._newer = None
+            self._catch_up(self._fetch(statements.SINCE, (self._study, known.seq)))
+
     def _catch_up(self, rows: list[Cells]) -> None:
         """Remember what was written since; or forget, when the last record is not where it was, or too much came."""
         known, new = self._remembered.last, [stored(row) for row in rows]
-        if known is None:
-            self._forget()  # of an empty log, that there is nothing
-            if new:
-                self._remembered.follow(new[-1])
-        elif new and link(new[0].prev, new[0].body) == known.hash and len(new) < PAGE and _is_chain(new):
+        if known is not None and new and new[0][:3] == (known.seq, known.prev, known.body) and len(new) < PAGE:
             for row in new[1:]:
                 self._follow(row)
         else:
             self._forget()
-            self._catch_up(self._fetch(statements.LAST, (self._study,)))
+            self._found_last(self._fetch(statements.LAST, (self._study,)))
 
     def _follow(self, record: Stored | Record) -> None:
         """Remember the record that follows the last one."""
+        if self._newer is not None:  # what came between is not known
+            self._forget()
         self._remembered.follow(record)
         kind, whose = (record.kind, record.participant) if isinstance(record, Stored) else record.columns[:2]
         for question in [q for q in self._lists if kind in q[0] and q[1] in (None, whose)]:
             del self._lists[question]
 
     def _forget(self) -> None:
+        self._newer = None
         self._remembered.forget()
         self._lists.clear()
 
@@ -214,8 +239,3 @@ def number(cell: bytes | None) -> int:
 
 def _text(cell: bytes | None) -> str:
     return (cell or b"").decode("utf-8")
-
-
-def _is_chain(rows: list[Stored]) -> bool:
-    """Whether each row follows the one before it."""
-    return all(b.seq == a.seq + 1 and b.prev == link(a.prev, a.body) for a, b in pairwise(rows))

@@ -144,11 +144,8 @@ class PostgresStore(PostgresQueries):
         """BEGIN, this study's turn, … COMMIT."""
         if self._within:
             raise RuntimeError("a transaction inside a transaction")
-        self._within, self._appended, self._details = (
-            True,
-            None,
-            (-1, []),
-        )  # from here on no other connection than the one with the turn
+        self._within = True  # from here on no other connection than the one with the turn
+        self._appended, self._details = None, (-1, [])
         try:
             self._take_turn(participant)
             yield
@@ -185,7 +182,9 @@ class PostgresStore(PostgresQueries):
         Each statement sees what was committed before it began, so those after the lock see all there is.
         """
         last = self._remembered.last
-        new = (statements.SINCE, (self._study, last.seq)) if last else (statements.LAST, (self._study,))
+        new: tuple[Statement, Values] = (statements.LAST, (self._study,))
+        if participant is not None and last is not None:  # the rules follow the log to its end
+            new = statements.SINCE, (self._study, last.seq)
         batch: list[tuple[Statement, Values]] = [(statements.BEGIN, ()), (statements.TURN, (self._study,)), new]
         if participant is not None:
             about = (statements.BOUND_DETAILS, statements.OF_PARTICIPANT, statements.OF_BOUND_POSITION)
@@ -193,7 +192,10 @@ class PostgresStore(PostgresQueries):
         _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
         if not turn.rows:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
-        self._catch_up(since.rows)
+        if new[0] == statements.SINCE:
+            self._catch_up(since.rows)
+        else:
+            self._found_last(since.rows)
         if participant is not None:
             details, theirs, bound = own
             self._know((participant,), theirs.rows)
