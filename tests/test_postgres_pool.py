@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocator import postgres_batch, postgres_store
 from allocator.errors import EvidenceError, StorageError
 from allocator.postgres_batch import Statement, together
 from allocator.postgres_connection import connect
@@ -134,7 +135,7 @@ def test_no_answer_in_time_is_an_error_and_the_connection_is_known_to_be_of_no_u
     try:
         with pytest.raises(psycopg.OperationalError, match="in time"):
             together(connection, [(Statement("sleep", "SELECT pg_sleep(5)"), ())], 0.1)
-        assert connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+        assert connection.closed
     finally:
         connection.close()
 
@@ -147,6 +148,29 @@ def test_values_come_back_as_they_were_sent(postgres: Server, data: bytes, text:
         asked = Statement("echo", "SELECT $1::bytea, $2::text, $3::text")
         (answer,) = together(connection, [(asked, (data, text, None))], 5.0)
     assert answer.rows == [(data, text.encode(), None)]
+
+
+@pytest.mark.parametrize("value", ["P-001\0evil", "\ud800"])
+def test_a_text_that_would_be_cut_is_not_sent_and_the_next_question_is_answered(
+    postgres: Server, studies: list[str], value: str
+) -> None:
+    with PostgresStore(postgres.writer, studies[0]) as store:
+        with pytest.raises(StorageError):
+            store.newest(("allocated",), participant=value)
+        assert store.newest(("allocated",), participant="P-001") == store.record(1)
+
+
+def test_answers_that_an_interrupt_left_behind_are_not_taken_for_others(
+    postgres: Server, studies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with PostgresStore(postgres.writer, studies[0]) as store:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(postgres_batch, "_wait", interrupted)
+            store.record(0)
+        assert [store.record(seq).kind for seq in (0, 1)] == ["paused", "allocated"]  # type: ignore[union-attr]
 
 
 # ---- what is remembered ---------------------------------------------------------------------------------------------
@@ -242,6 +266,57 @@ def test_a_damaged_record_stops_those_who_ask_for_it_and_nobody_else(postgres: S
                 with pytest.raises(EvidenceError):
                     store.newest(("late",), participant="P-001")
             assert append(store).seq == 3
+
+
+@pytest.mark.requirement("A03")
+def test_a_question_that_was_not_answered_is_asked_again_in_the_next_turn(
+    postgres: Server, studies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object) -> None:
+        raise psycopg.OperationalError("lost")
+
+    with PostgresStore(postgres.writer, studies[0]) as store:
+        with store.transaction():
+            pass
+        with pytest.raises(StorageError), store.transaction(), monkeypatch.context() as patch:
+            patch.setattr(postgres_store, "together", lost)
+            store.newest(("paused",))
+        with store.transaction():
+            assert store.newest(("paused",)) == store.record(0) is not None
+
+
+@pytest.mark.requirement("A03")
+def test_what_an_interrupt_left_half_remembered_is_forgotten(
+    postgres: Server, studies: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with PostgresStore(postgres.writer, studies[0]) as store, PostgresStore(postgres.writer, studies[0]) as other:
+        with store.transaction():
+            assert store.newest(("looked-up",)) is None
+        record = append(other, "looked-up")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), store.transaction("P-001"):
+            patch.setattr(store._remembered, "keep", interrupted)
+            store._follow(record)
+        with store.transaction():
+            assert store.newest(("looked-up",)) == record == store.last()
+
+
+@pytest.mark.requirement("L02")
+def test_a_last_record_that_was_mended_is_found_so(postgres: Server) -> None:
+    study = uuid.uuid4().hex
+    with postgres.database() as database:
+        create_log(database.writer, study)
+        with PostgresStore(database.writer, study) as store:
+            append(store), append(store, "allocated")
+        with psycopg.connect(database.admin, autocommit=True) as admin, PostgresStore(database.writer, study) as store:
+            admin.execute("SET session_replication_role = replica")
+            admin.execute("UPDATE allocator.record SET kind = 'late' WHERE seq = 1")
+            with pytest.raises(EvidenceError), store.transaction():
+                store.last()
+            admin.execute("UPDATE allocator.record SET kind = 'allocated' WHERE seq = 1")
+            assert append(store).seq == 2
 
 
 @pytest.mark.requirement("A04")

@@ -21,9 +21,10 @@ import psycopg
 import pytest
 
 from allocator import postgres_connection, postgres_queries, postgres_store
+from allocator import postgres_statements as statements
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
 from allocator.log import Detail, Record
-from allocator.postgres_batch import Statement, together
+from allocator.postgres_batch import NoAnswer, Statement, together
 from allocator.postgres_store import PostgresStore, create_log
 from postgres_proxy import proxy
 from postgres_server import PASSWORD, Server
@@ -107,13 +108,15 @@ WAITING = "pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = current_d
 
 
 @contextmanager
-def waiting_for_a_standby(server: Server, study: str) -> Iterator[tuple[Any, list[BaseException], threading.Thread]]:
+def waiting_for_a_standby(
+    server: Server, study: str, settings: str = ""
+) -> Iterator[tuple[Any, list[BaseException], threading.Thread]]:
     """A writer in a thread whose COMMIT waits; gives (a superuser, its errors, the thread), then the process id."""
     errors: list[BaseException] = []
 
     def write() -> None:
         try:
-            with PostgresStore(server.replicated, study, busy_seconds=0.2) as store:
+            with PostgresStore(server.replicated + settings, study, busy_seconds=0.2) as store:
                 append(store, "looked-up")
         except BaseException as error:
             errors.append(error)
@@ -140,9 +143,12 @@ def who_waits(superuser: Any) -> int:
 
 
 @pytest.mark.requirement("A04")
+@pytest.mark.parametrize("settings", ["", "%20-cclient_min_messages%3Derror"], ids=["as usual", "warnings turned off"])
 @pytest.mark.parametrize("how", ["pg_cancel_backend", "pg_terminate_backend"])
-def test_a_commit_whose_wait_for_a_standby_was_cancelled_is_unknown(postgres: Server, study: str, how: str) -> None:
-    with waiting_for_a_standby(postgres, study) as (superuser, errors, writer):
+def test_a_commit_whose_wait_for_a_standby_was_cancelled_is_unknown(
+    postgres: Server, study: str, how: str, settings: str
+) -> None:
+    with waiting_for_a_standby(postgres, study, settings) as (superuser, errors, writer):
         superuser.execute(f"SELECT {how}({who_waits(superuser)})".encode())
         writer.join(30)
     (error,) = errors
@@ -256,6 +262,41 @@ def test_a_session_never_commits_without_waiting_for_its_own_disk(
 ) -> None:
     with PostgresStore(f"{postgres.writer}?options=-csynchronous_commit%3D{setting}", study) as store:
         assert store._fetch(Statement("show", "SHOW synchronous_commit"), ()) == [(shown.encode(),)]
+
+
+@pytest.mark.requirement("A04")
+@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
+def test_a_server_that_was_told_to_forget_meanwhile_is_refused(
+    postgres: Server, study: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = statements.TURN
+    asked = turn.sql.replace(f"current_setting('{setting}')", "'off'")
+    with PostgresStore(postgres.writer, study) as store:
+        monkeypatch.setattr(statements, "TURN", turn._replace(name="turn_off", sql=asked))
+        with pytest.raises(StorageError) as refusal:
+            append(store)
+        assert asked != turn.sql and refusal.value.code == "not-durable" and seqs(postgres, study) == [0, 1, 2]
+
+
+@pytest.mark.requirement("A03")
+def test_nobody_waits_longer_for_their_turn_than_is_said(
+    postgres: Server, study: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_store, "TURN_SECONDS", 0.2)
+    tries: list[float] = []
+
+    def silent(_: object, __: object, seconds: float) -> None:
+        tries.append(seconds)
+        time.sleep(seconds)
+        raise NoAnswer("no answer came in time")
+
+    with PostgresStore(postgres.writer, study, busy_seconds=0.3) as store:
+        with monkeypatch.context() as patch, pytest.raises(StorageError) as refusal:
+            patch.setattr(postgres_store, "together", silent)
+            with store.transaction():
+                pass
+        assert refusal.value.code == "busy" and len(tries) == 1 and tries[0] <= 0.5
+        assert append(store).seq == 3
 
 
 @pytest.mark.requirement("A04")

@@ -168,13 +168,26 @@ def test_init_goes_on_where_it_was_cut_off(
     with postgres.database() as other:
         monkeypatch.setenv(stores.VARIABLE, other.writer)
         with monkeypatch.context() as patch:
-            patch.setattr("allocator.postgres_store.PostgresStore.append", fails)
+            patch.setattr("allocator.postgres_store.PostgresStore._commit", fails)
             with pytest.raises(StorageError):
                 open_home(tmp_path)
         assert told(capsys, tmp_path, "status")[1]["error"]["code"] == "other-log"  # nothing is in it yet
         open_home(tmp_path)
         assert told(capsys, tmp_path, "status")[1]["state"] == "open"
         assert verdict(capsys, tmp_path) == ("intact-local", set())
+
+
+def test_of_two_homes_that_open_a_study_at_once_the_later_one_leaves_nothing_behind(
+    postgres: Server, tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database() as other:
+        monkeypatch.setenv(stores.VARIABLE, other.writer)
+        open_home(tmp_path)
+        monkeypatch.setattr("allocator.opening.check_unopened", lambda _: None)  # both looked before either wrote
+        with pytest.raises(InputError) as refusal:
+            open_home(elsewhere)
+        assert refusal.value.code == "study-taken"
+        assert not (elsewhere / "schedules" / STUDY_ID / "log.postgresql").exists()
 
 
 def test_another_database_with_a_study_of_this_name_is_seen(

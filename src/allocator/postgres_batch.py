@@ -39,6 +39,10 @@ class Answer(NamedTuple):
     rows: list[Cells]
 
 
+class NoAnswer(psycopg.OperationalError):
+    """The server said nothing for as long as was waited."""
+
+
 def together(
     connection: Bounded, statements: Sequence[tuple[Statement, tuple[Value, ...]]], seconds: float
 ) -> list[Answer]:
@@ -55,20 +59,23 @@ def together(
         psycopg.Error: of the first statement that failed; or the connection was lost, or no answer came in time.
     """
     pgconn = connection.pgconn
+    batch = [(*statement, *_encoded(values)) for statement, values in statements]
     asked: list[bytes | None] = []  # what each result is of: a name prepared, or None for a statement done
-    pgconn.enter_pipeline_mode()
-    for statement, values in statements:
-        name = statement.name.encode()
-        if name not in connection.prepared and name not in asked:
-            pgconn.send_prepare(name, statement.sql.encode())
-            asked.append(name)
-        wire = [value if value is None or type(value) is bytes else str(value).encode() for value in values]
-        formats = [_BINARY if type(value) is bytes else _TEXT for value in values]
-        pgconn.send_query_prepared(name, wire, formats, _BINARY)
-        asked.append(None)
-    pgconn.pipeline_sync()
-    results = _results(pgconn, time.monotonic() + seconds)
-    pgconn.exit_pipeline_mode()
+    try:
+        pgconn.enter_pipeline_mode()
+        for text, sql, wire, formats in batch:
+            name = text.encode()
+            if name not in connection.prepared and name not in asked:
+                pgconn.send_prepare(name, sql.encode())
+                asked.append(name)
+            pgconn.send_query_prepared(name, wire, formats, _BINARY)
+            asked.append(None)
+        pgconn.pipeline_sync()
+        results = _results(pgconn, time.monotonic() + seconds)
+        pgconn.exit_pipeline_mode()
+    except BaseException:  # also Ctrl-C: answers that nobody waited for are never taken for others
+        connection.close()
+        raise
     answers: list[Answer] = []
     for prepared, result in zip(asked, results, strict=True):
         if result.status == _FATAL:
@@ -78,6 +85,20 @@ def together(
         else:
             answers.append(_answer(result))
     return answers
+
+
+def _encoded(values: tuple[Value, ...]) -> tuple[list[bytes | None], list[int]]:
+    """Values and their formats; DataError for a text that libpq would cut at its NUL, or that is none."""
+    wire: list[bytes | None] = []
+    for value in values:
+        if value is None or type(value) is bytes:
+            wire.append(value)
+            continue
+        text = str(value)
+        if "\0" in text or (not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)):
+            raise psycopg.DataError("a text with a character that PostgreSQL does not hold")
+        wire.append(text.encode())
+    return wire, [_BINARY if type(value) is bytes else _TEXT for value in values]
 
 
 def _results(pgconn: PGconn, deadline: float) -> list[PGresult]:
@@ -105,7 +126,7 @@ def _wait(pgconn: PGconn, events: int, deadline: float) -> None:
     poll.register(pgconn.socket, events)
     left = deadline - time.monotonic()
     if left <= 0 or not poll.poll(left * 1000):
-        raise psycopg.OperationalError("no answer came in time")
+        raise NoAnswer("no answer came in time")
 
 
 def _answer(result: PGresult) -> Answer:

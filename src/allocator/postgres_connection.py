@@ -34,9 +34,8 @@ _DEFAULTS = {"connect_timeout": "5", "tcp_user_timeout": "20000", "target_sessio
 _ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 _SETTINGS = b"""SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
 set_config('idle_in_transaction_session_timeout', %s, false), set_config('search_path', 'pg_catalog', false),
-set_config('synchronous_commit',
-    CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
-    false),
+set_config('client_min_messages', 'warning', false), set_config('client_connection_check_interval', '2s', false),
+CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
 current_setting('fsync'), current_setting('full_page_writes'), current_setting('server_encoding'),
 pg_postmaster_start_time()::text, (SELECT system_identifier::text FROM pg_control_system()),
 CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_lsn()) END"""
@@ -109,6 +108,16 @@ def address_parts(url: str, **given: str) -> dict[str, Any]:
     return {**secured(parsed(url)), **given, "client_encoding": "UTF8", "application_name": "allocator"}
 
 
+def refuse_forgetful(fsync: str, whole_pages: str) -> None:
+    """StorageError when fsync or full_page_writes is off."""
+    if (fsync, whole_pages) != ("on", "on"):
+        raise StorageError(
+            "not-durable",
+            "the database runs with fsync or full_page_writes off: what it commits can be lost",
+            "Nothing was written. Its administrator turns both on.",
+        )
+
+
 def refuse_standby(server: Server) -> None:
     """StorageError for a standby: it may lag behind, and what it has not heard of is not to be told as not done."""
     if server.timeline is None:
@@ -146,13 +155,8 @@ def set_up(connection: Bounded, busy_seconds: float) -> Server:
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()
-    fsync, whole_pages, encoding, started, system, segment = row[5:]
-    if (fsync, whole_pages) != ("on", "on"):
-        raise StorageError(
-            "not-durable",
-            "the database runs with fsync or full_page_writes off: what it commits can be lost",
-            "Nothing was written. Its administrator turns both on.",
-        )
+    fsync, whole_pages, encoding, started, system, segment = row[7:]
+    refuse_forgetful(fsync, whole_pages)
     if encoding != "UTF8":
         raise InputError("encoding", f"the database's encoding is {encoding}", "Make one with encoding UTF8.")
     try:

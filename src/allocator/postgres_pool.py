@@ -78,6 +78,7 @@ class PostgresPool:
         """Give a connection back; a closed one is replaced when it is needed."""
         self._pool.putconn(connection)
 
-    def replace_lost(self) -> None:
-        """Look at the connections that nobody has, and make those anew that were lost, as after a failover."""
-        self._pool.check()
+    def replace_all(self) -> None:
+        """Close the connections that nobody has, unasked, and those given back later; new ones are made, as after a
+        failover."""
+        self._pool.drain()

@@ -18,7 +18,6 @@ from allocator.postgres_statements import PAGE
 from allocator.remembered import LOG, Owner, Remembered
 from allocator.store import Stored, stored_record
 
-_NO_END = (1 << 63) - 1  # of a log, when it is not known yet
 _MOST_LISTED = 100  # records in a list that is remembered, and lists
 Values = tuple[Value, ...]
 _Question = tuple[tuple[str, ...], str | None, int]  # of `records`: kinds, participant, since
@@ -88,8 +87,7 @@ class PostgresQueries(ABC):
             return self._know(owner, self._read_newest(owner, kinds)) if known is None else known
         of_log = self._remembered.of_log
         if missing := tuple(kind for kind in kinds if kind not in of_log):
-            of_log |= dict.fromkeys(missing, -1)
-            of_log |= self._kept(self._read_newest(LOG, missing))
+            of_log |= dict.fromkeys(missing, -1) | self._kept(self._read_newest(LOG, missing))
         return of_log
 
     def _know(self, owner: Owner, rows: list[Cells]) -> dict[str, int]:
@@ -150,21 +148,26 @@ class PostgresQueries(ABC):
         known, rows = self._details
         if not (self._within and seq == known):
             rows = self._fetch(statements.DETAILS, (self._study, seq))
-        return {_text(name): Detail(salt=salt or b"", value=_text(value)) for name, salt, value in rows}
+        return {text(name): Detail(salt=salt or b"", value=text(value)) for name, salt, value in rows}
 
     def _pages(self, since: int, kinds: tuple[str, ...] = (), participant: str | None = None) -> Iterator[Stored]:
-        """Rows page by page. The first page also says where the log ended then: what came later is left out."""
-        statement, top = statements.page(PAGE, bool(kinds), participant is not None), _NO_END
-        own = (*([" ".join(kinds)] if kinds else []), *([participant] if participant is not None else []))
+        """Rows page by page, up to where the log ended when the first was asked for."""
+        ((end,),) = self._fetch(statements.END, (self._study,))
+        top = -1 if end is None else number(end)
+        if not kinds and participant is None:
+            for start in range(since, top + 1, PAGE):
+                between = self._study, start, min(start + PAGE - 1, top)
+                yield from map(stored, self._fetch(statements.BETWEEN, between))
+            return
+        statement = statements.page(PAGE, bool(kinds), participant is not None)
+        of_kinds = (" ".join(dict.fromkeys(kinds)),) if kinds else ()
+        own = (*of_kinds, *(() if participant is None else (participant,)))
         while True:
             page = self._fetch(statement, (self._study, since, top, *own))
-            for row in page:
-                yield stored(row[:-1])
+            yield from map(stored, page)
             if len(page) < PAGE:
                 return
             since = number(page[-1][0]) + 1
-            if top == _NO_END:
-                top = number(page[-1][-1])
 
     def _one(self, statement: Statement, values: Values) -> Record | None:
         rows = self._fetch(statement, values)
@@ -225,9 +228,9 @@ def stored(row: Cells) -> Stored:
         number(seq),
         prev or b"",
         body or b"",
-        _text(kind),
-        None if participant is None else _text(participant),
-        None if stratum is None else _text(stratum),
+        text(kind),
+        None if participant is None else text(participant),
+        None if stratum is None else text(stratum),
         None if position is None else number(position),
     )
 
@@ -237,5 +240,5 @@ def number(cell: bytes | None) -> int:
     return int.from_bytes(cell or b"", "big", signed=True)
 
 
-def _text(cell: bytes | None) -> str:
+def text(cell: bytes | None) -> str:
     return (cell or b"").decode("utf-8")

@@ -13,10 +13,15 @@ PAGE = 1_000  # rows read at a time
 _COLUMNS = "seq, prev, body, kind, participant, stratum, position"
 _RECORD = f"SELECT {_COLUMNS} FROM allocator.record WHERE study = $1"
 BEGIN = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-TURN = Statement("turn", "SELECT turn FROM allocator.study WHERE study = $1 FOR UPDATE")
+# What makes a commit durable is looked at in each turn: an administrator may change it at any time.
+_DURABLE = "current_setting('fsync'), current_setting('full_page_writes')"
+TURN = Statement("turn", f"SELECT {_DURABLE} FROM allocator.study WHERE study = $1 FOR UPDATE")
 LAST = Statement("last", f"{_RECORD} ORDER BY seq DESC LIMIT 1")
 PLACE = Statement("place", f"{_RECORD} AND seq = $2")
-SINCE = Statement("since", f"{_RECORD} AND seq >= $2 ORDER BY seq LIMIT {PAGE}")
+# Bounded by places, not by LIMIT: without statistics of the table a LIMIT may be met by sorting all there is.
+SINCE = Statement("since", f"{_RECORD} AND seq >= $2 AND seq < $2 + {PAGE} ORDER BY seq")
+BETWEEN = Statement("between", f"{_RECORD} AND seq >= $2 AND seq <= $3 ORDER BY seq")
+END = Statement("end", "SELECT max(seq) FROM allocator.record WHERE study = $1")
 # The newest record of each kind asked for: one index look-up a kind.
 OF_LOG = Statement(
     "of_log",
@@ -58,15 +63,14 @@ COMMIT = Statement("commit", "COMMIT")
 
 @cache
 def page(size: int, of_kinds: bool, of_participant: bool) -> Statement:
-    """A page of rows: of all; of some kinds, each by its own index look-up; of a participant, who has few."""
+    """A page of some kinds, each by its own index look-up; of a participant, who has few; or both."""
     where = "study = $1 AND seq >= $2 AND seq <= $3"
-    end = "(SELECT max(seq) FROM allocator.record WHERE study = $1)"
     if of_participant:
         where += f" AND participant = ${5 if of_kinds else 4}"
     rows = f"SELECT {_COLUMNS} FROM allocator.record WHERE {where}"
     if of_kinds:
         rows = f"""SELECT own.* FROM unnest(string_to_array($4, ' ')) AS asked (of_kind)
         CROSS JOIN LATERAL ({rows} AND kind = of_kind ORDER BY seq LIMIT {size}) AS own"""
-    order = "seq" if not (of_kinds or of_participant) else "seq + 0"  # or the whole log might be read in order for them
     name = f"page_{size}{'_of_kinds' * of_kinds}{'_of_participant' * of_participant}"
-    return Statement(name, f"SELECT {_COLUMNS}, {end} FROM ({rows}) AS page ORDER BY {order} LIMIT {size}")
+    # + 0: or the whole log might be read in order for them
+    return Statement(name, f"SELECT * FROM ({rows}) AS page ORDER BY seq + 0 LIMIT {size}")

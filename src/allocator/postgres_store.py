@@ -24,22 +24,23 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from allocator import postgres_statements as statements
-from allocator.errors import AllocatorError, StorageError
+from allocator.errors import AllocatorError, Refused, StorageError
 from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record
-from allocator.postgres_batch import Cells, Statement, together
+from allocator.postgres_batch import Cells, NoAnswer, Statement, together
 from allocator.postgres_connection import (
     AGAIN_STATES,
     COMMIT_SECONDS,
     TURN_SECONDS,
     as_ours,
     connect,
+    refuse_forgetful,
     refuse_standby,
     said_by,
     translated,
     unknown,
 )
-from allocator.postgres_queries import PostgresQueries, Values, number, stored
+from allocator.postgres_queries import PostgresQueries, Values, number, stored, text
 
 if TYPE_CHECKING:
     from allocator.postgres_pool import PostgresPool  # not on the way of a command
@@ -135,7 +136,7 @@ class PostgresStore(PostgresQueries):
     def _others_are_lost(self) -> None:
         """Where this connection was, the others of the pool are likely to be as well."""
         if self._pool is not None and self._connection.closed:
-            self._pool.replace_lost()
+            self._pool.replace_all()
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -150,6 +151,11 @@ class PostgresStore(PostgresQueries):
             self._take_turn(participant)
             yield
             self._commit()
+        except Refused:
+            raise
+        except BaseException:  # an answer may have come in part
+            self._forget()
+            raise
         finally:
             self._within = False
             self._unsent.clear()
@@ -158,13 +164,18 @@ class PostgresStore(PostgresQueries):
 
     def _take_turn(self, participant: str | None = None) -> None:
         """Wait in line; once more where the database says so, or the connection was lost: nothing is written yet."""
+        until = time.monotonic() + self._busy_seconds + TURN_SECONDS
         for left in reversed(range(TRIES)):
             if not self._has or self._connection.closed:
                 self._connect()
             try:
-                with self._connection.within(self._busy_seconds + TURN_SECONDS):
+                with self._connection.within(max(until - time.monotonic(), 0.1)):
                     self._begin(participant)
                 return
+            except NoAnswer:
+                self._roll_back()
+                said = "no turn came in time: others are writing, or the database does not answer"
+                raise StorageError("busy", said, "Nothing was written. Ask again.") from None
             except psycopg.Error as error:
                 again = error.sqlstate in AGAIN_STATES or self._is_lost()
                 self._roll_back()
@@ -192,6 +203,7 @@ class PostgresStore(PostgresQueries):
         _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
         if not turn.rows:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
+        refuse_forgetful(*map(text, turn.rows[0]))
         if new[0] == statements.SINCE:
             self._catch_up(since.rows)
         else:

@@ -160,13 +160,13 @@ def make_log(place: StudyPlace, record: Record, details: Mapping[str, Detail], c
         _create(address, place.study)
         with _postgres(address, place) as postgres:
             check(postgres)
-            # stated first: after a crash in between, `init` finds that the database has no record yet, and goes on
-            state_place(place, record.hash)
             with postgres.transaction():
                 if postgres.last() is not None:
                     said = f"the database holds a log of {place.study} already"
                     raise InputError("study-taken", said, "Somebody opened it at the same moment.")
                 postgres.append(record, details)
+                # before the commit: after a crash in between, `init` finds no record in the database yet, and goes on
+                state_place(place, record.hash)
         return
     unfinished = place.log_file.with_name(place.log_file.name + ".new")
     unfinished.unlink(missing_ok=True)
