@@ -18,8 +18,10 @@ import support
 from allocator import stores
 from allocator.cli import run
 from allocator.errors import AllocatorError, EvidenceError, InputError, StorageError
+from allocator.home import StudyPlace
 from allocator.postgres_connection import connect
 from allocator.postgres_evidence import expected_catalog, found_catalog
+from allocator.postgres_store import PostgresStore
 from allocator.sqlite_store import SqliteStore
 from postgres_server import PASSWORD, Server
 from support import STUDY_ID, Clock, Trial, finish_worker, ineligible_form, open_home, open_service
@@ -183,11 +185,14 @@ def test_of_two_homes_that_open_a_study_at_once_the_later_one_leaves_nothing_beh
     with postgres.database() as other:
         monkeypatch.setenv(stores.VARIABLE, other.writer)
         open_home(tmp_path)
-        monkeypatch.setattr("allocator.opening.check_unopened", lambda _: None)  # both looked before either wrote
-        with pytest.raises(InputError) as refusal:
-            open_home(elsewhere)
-        assert refusal.value.code == "study-taken"
-        assert not (elsewhere / "schedules" / STUDY_ID / "log.postgresql").exists()
+        with PostgresStore(other.writer, STUDY_ID) as store:
+            record = store.record(0)
+        place = StudyPlace(home=elsewhere, study=STUDY_ID)
+        place.schedules.mkdir(parents=True)
+        assert record is not None
+        with pytest.raises(InputError) as refusal:  # both looked before either wrote
+            stores.make_log(place, record, {}, lambda _: None)
+        assert refusal.value.code == "study-taken" and list(place.schedules.iterdir()) == []
 
 
 def test_another_database_with_a_study_of_this_name_is_seen(
