@@ -45,7 +45,7 @@ def reveals(made: list[Study], plan: Plan, measured: Measured) -> dict[int, tupl
         for study in made:
             confirmed = seconds(lambda t=study.trial, n=FIRST + turn: confirm(t, n))
             revealed = seconds(lambda t=study.trial, n=FIRST + turn: reveal(t, n))
-            if turn == 0:  # the process follows the chain from its first record, in its turn
+            if turn == 0:  # the process follows the chain from its first record, before its turn
                 measured.facts[f"first-{study.records}"] = confirmed
             if turn >= warm:
                 waits[study.records][0].append(confirmed)

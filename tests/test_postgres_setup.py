@@ -1,7 +1,7 @@
 """docs/postgres.md to the letter: its lines run by bash and psql, then README's first session with its log there.
 
-Replaced are `sudo` (by a script that acts as the server's superuser), `pip`, the port, and what stands for a unit's own
-values: addresses, the password, the paths of files.
+Replaced are `sudo` (by a script that acts as the server's superuser), the making of a venv, `pip`, the port, and what
+stands for a unit's own values: addresses, the password, the paths of files.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         programs = {
             "sudo": f'test "$1 $2" = "-u postgres"; shift 2\nPGUSER=postgres PGHOST={server.folder} exec "$@"',
             "pip": f"""test "$*" = "install .[postgres]" && test -f {ROOT}/pyproject.toml""",
+            "python3": f"""test "$*" = "-m venv .venv"; mkdir -p .venv/bin; ln -s {tmp_path}/bin/pip .venv/bin/pip""",
         }
         (tmp_path / "bin").mkdir()
         for name, text in programs.items():
