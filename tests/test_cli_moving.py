@@ -90,7 +90,7 @@ def test_a_move_cut_off_is_told_of_and_ended_by_the_same_command(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("allocator.moving.Move._append", interrupted)
+        patch.setattr("allocator.log_end.DatabaseFilling.seal", interrupted)
         assert said(capsys, trial, "--as", "SP", "move", address)[0] == 130
     code, text = said(capsys, trial, "status")
     assert code == 0 and "MOVED" in text and "nothing is written here" in text and "one sponsor" not in text

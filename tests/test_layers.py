@@ -113,7 +113,7 @@ HELD_TOGETHER = [
     ),
     *("setup", "continuity", "publishing", "listing", "exporting", "receipt_pdf"),
     *("assess_plot", "balance_plot", "balance_page", "confirming", "service"),
-    *("log_end", "departure", "moving"),
+    *("transit", "log_end", "departure", "moving"),
     *("opening", "newer_log", "restoring", "qualification", "database_check", "self_test", "cli", "__main__"),
 ]
 ORDER = [*PURE, *HELD_TOGETHER]

@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from allocator import keys, stores
+from allocator import database_copy, keys, stores, transit
 from allocator.departure import DepartureService
 from allocator.errors import AllocatorError, CredentialError, EvidenceError, InputError, Refused, StorageError
-from allocator.log_end import DatabaseEnd, FileEnd, LogEnd
+from allocator.log_end import DatabaseEnd, DatabaseFilling, FileEnd, FileFilling, Filling, LogEnd
 from allocator.moving import Move, Moved
 from allocator.postgres_store import PostgresStore
 from allocator.relocation import FILE, POSTGRESQL
+from allocator.verdict import Row
 from attacks import Forger, as_owner, judged
 from postgres_server import Server
 from support import PASSPHRASE, STUDY_ID, Trial, TrialFactory, design, open_home, open_service
@@ -183,10 +184,11 @@ def test_a_long_log_goes_in_batches(house: House, monkeypatch: pytest.MonkeyPatc
 
 STEPS = {  # before one is after the one before
     "fill before": ("end", "fill", "before"),
-    "fill after": ("end", "fill", "after"),
+    "compare before": ("move", "_compared", "before"),
     "compare after": ("move", "_compared", "after"),
+    "note after": ("note", "set_out", "after"),
     "seal after": ("service", "leave", "after"),
-    "append after": ("move", "_append", "after"),
+    "carry after": ("filling", "seal", "after"),
     "settle after": ("end", "settle", "after"),
     "leave after": ("end", "leave", "after"),
     "arrive after": ("service", "arrive", "after"),
@@ -208,8 +210,10 @@ def cut(patch: pytest.MonkeyPatch, whose: type, name: str, when: str, error: Bas
 
 def owner_of(what: str, name: str, to: str) -> type:
     """The class that does a step of a move to this place."""
+    if what == "filling":
+        return DatabaseFilling if to == POSTGRESQL else FileFilling
     if what != "end":
-        return {"move": Move, "service": DepartureService}[what]
+        return {"move": Move, "service": DepartureService, "note": transit}[what]  # type: ignore[return-value]
     if name == "leave":
         return LogEnd
     return DatabaseEnd if to == POSTGRESQL else FileEnd
@@ -257,6 +261,8 @@ def test_a_move_cut_off_at_any_step_is_ended_by_the_same_command(
         house.move(to)
     sealed, done = list(STEPS).index(step) >= SEALED_FROM, step == "arrive after"
     if not sealed:
+        if to == POSTGRESQL:
+            assert house.rows() == []  # not a name of it is there
         trial.again()
         trial.confirm("P-002")  # the log goes on where it was
         before = chain(trial)
@@ -273,6 +279,7 @@ def test_a_move_cut_off_at_any_step_is_ended_by_the_same_command(
     assert judged(trial.home).verdict == "intact-local"
     assert trial.allocate("P-003")[0].number == 2
     assert house.place.postgres_file.exists() != house.place.log_file.exists()
+    assert done or not house.place.moving_file.exists()
 
 
 def refused_everywhere(house: House) -> None:
@@ -333,9 +340,9 @@ def test_the_old_file_put_back_is_refused_and_its_home_knows_more(house: House) 
     assert (verdict.verdict, [f.check for f in verdict.findings]) == ("broken", ["21 local head"])
     assert verdict.moved == POSTGRESQL
     trial.clock.advance(minutes=1)
-    with pytest.raises(EvidenceError) as other:  # and it cannot be moved a second time
+    with pytest.raises(Refused) as other:  # and it cannot be moved a second time, to here or to anywhere
         house.move(POSTGRESQL)
-    assert other.value.code == "other-log"
+    assert other.value.code == "moved" and "it is a copy" in other.value.message
 
 
 @pytest.mark.requirement("L03")
@@ -351,8 +358,119 @@ def test_an_old_copy_of_the_home_does_not_take_the_log_out_again(house: House, t
     assert refusal.value.code == "moved"
     with pytest.raises(Refused) as again:
         House(left_behind, house.database, house.patch).move(FILE)
-    assert again.value.code == "moved" and "old copy" in again.value.message
+    assert again.value.code == "moved" and "it is a copy" in again.value.message
     left_behind.close()
+
+
+def house_at(house: House, home: Path, database: Server) -> House:
+    """Another home of the same people."""
+    trial = Trial(home=home, service=open_service(home), actors=house.trial.actors, clock=house.trial.clock)
+    trial._services.append(trial.service)
+    return House(trial, database, house.patch)
+
+
+def copy_of(house: House, folder: Path) -> House:
+    """Another home with the same files, in the same place of the log."""
+    return house_at(house, Path(shutil.copytree(house.trial.home, folder)), house.database)
+
+
+@pytest.mark.requirement("L03")
+def test_a_copy_of_the_home_that_looks_into_the_database_never_goes_on_beside_a_move_back_into_it(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.move(POSTGRESQL)
+    copy = copy_of(house, tmp_path / "copy")
+    house.move(FILE)
+    for name in ("_compared", "leave"):  # what it brings there is not there until it is sealed
+        with monkeypatch.context() as patch, pytest.raises(Cut):
+            cut(patch, Move if name == "_compared" else DepartureService, name, "before", Cut())
+            house.move(POSTGRESQL)
+        copy.settle(POSTGRESQL)
+        with pytest.raises(Refused) as refusal:
+            copy.trial.reveal("P-001")
+        assert refusal.value.code == "moved"
+        copy.trial.close()
+        house.patch.delenv(stores.VARIABLE)
+    assert house.move(POSTGRESQL).verdict.verdict == "intact-local"
+
+
+@pytest.mark.requirement("L03")
+def test_a_sealed_log_is_ended_only_in_the_place_that_it_was_sealed_for(
+    house: House, postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tmp_path / "before"
+    shutil.copytree(house.trial.home, before)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut(patch, DepartureService, "leave", "after", Cut())
+        house.move(POSTGRESQL)
+    with postgres.database() as elsewhere:
+        with pytest.raises(Refused) as refusal:
+            house.move(POSTGRESQL, address=elsewhere.writer)
+        assert refusal.value.code == "moved" and "for another place" in refusal.value.message
+        shutil.copyfile(house.place.log_file, before / "schedules" / STUDY_ID / "log.sqlite3")
+        copied = house_at(house, before, elsewhere)
+        with pytest.raises(Refused) as other:
+            copied.move(POSTGRESQL)
+        assert other.value.code == "moved" and "it is a copy" in other.value.message
+        copied.trial.close()
+    assert house.move(POSTGRESQL).verdict.verdict == "intact-local"
+
+
+@pytest.mark.requirement("L03")
+def test_of_two_homes_that_take_a_log_out_only_the_one_that_sealed_it_does(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.move(POSTGRESQL)
+    copy = copy_of(house, tmp_path / "copy")
+    for name, when in (("fill", "before"), ("leave", "before")):
+        with monkeypatch.context() as patch, pytest.raises(Cut):
+            cut(patch, FileEnd if name == "fill" else DepartureService, name, when, Cut())
+            house.move(FILE)
+    copy.move(FILE)
+    house.settle(POSTGRESQL)
+    with pytest.raises(Refused) as refusal:
+        house.move(FILE)
+    assert refusal.value.code == "moved" and "it is a copy" in refusal.value.message
+    copy.trial.close()
+
+
+@pytest.mark.requirement("L01")
+@pytest.mark.parametrize("how", ["lost", "damaged"])
+def test_a_file_that_was_to_arrive_and_is_gone_is_made_again(
+    house: House, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.move(POSTGRESQL)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut(patch, DepartureService, "leave", "after", Cut())
+        house.move(FILE)
+    arriving = house.place.log_file.with_name("log.sqlite3.arriving")
+    arriving.unlink() if how == "lost" else arriving.write_bytes(b"damaged")
+    house.settle(POSTGRESQL)
+    assert house.move(FILE).verdict.verdict == "intact-local"
+    assert house.trial.allocate("P-002")[0].number == 2
+
+
+@pytest.mark.requirement("L05")
+def test_a_clock_that_was_ahead_at_the_sealing_does_not_stop_the_arrival(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.trial.clock.advance(days=3)
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut(patch, DepartureService, "leave", "after", Cut())
+        house.move(POSTGRESQL)
+    house.trial.clock.advance(days=-3)
+    done = house.move(POSTGRESQL)
+    assert done.arrived.time == done.moved.time and done.verdict.verdict == "intact-local"
+
+
+@pytest.mark.requirement("L03")
+def test_a_move_that_failed_remembers_no_server(house: House, tmp_path: Path) -> None:
+    house.patch.setenv(stores.VARIABLE, house.database.writer)
+    open_home(tmp_path / "other")
+    house.settle(FILE)
+    with pytest.raises(EvidenceError):
+        house.move(POSTGRESQL)
+    assert not (house.place.keys / "servers").exists()
 
 
 @pytest.mark.requirement("L02")
@@ -414,13 +532,15 @@ def test_who_writes_into_the_database_while_it_is_copied_is_noticed(house: House
     house.move(POSTGRESQL)
     fill = FileEnd.fill
 
-    def and_then_somebody_writes(end: FileEnd, source: LogEnd, first: bytes) -> None:
-        fill(end, source, first)
-        with as_superuser(house.database) as owner:
-            owner.execute(
-                b"INSERT INTO allocator.record SELECT study, seq + 1, prev, body, kind FROM allocator.record"
-                b" ORDER BY seq DESC LIMIT 1"
-            )
+    @contextmanager
+    def and_then_somebody_writes(end: FileEnd, source: LogEnd, first: bytes) -> Iterator[Filling]:
+        with fill(end, source, first) as copy:
+            with as_superuser(house.database) as owner:
+                owner.execute(
+                    b"INSERT INTO allocator.record SELECT study, seq + 1, prev, body, kind FROM allocator.record"
+                    b" ORDER BY seq DESC LIMIT 1"
+                )
+            yield copy
 
     with house.patch.context() as patch, pytest.raises(AllocatorError) as refusal:
         patch.setattr(FileEnd, "fill", and_then_somebody_writes)
@@ -464,19 +584,21 @@ def test_another_log_of_this_study_in_the_database_is_kept_and_refused(house: Ho
 
 
 @pytest.mark.requirement("L02")
-@pytest.mark.parametrize("table, column", [("record", "participant = 'P-009'"), ("detail", "value = 'another'")])
-def test_a_copy_that_is_not_the_log_is_found_before_anything_is_sealed(house: House, table: str, column: str) -> None:
-    fill = DatabaseEnd.fill
+@pytest.mark.parametrize("what", ["column", "detail"])
+def test_a_copy_that_is_not_the_log_is_found_before_anything_is_sealed(house: House, what: str) -> None:
+    add = database_copy.Copy.add
 
-    def and_change_it(end: DatabaseEnd, source: LogEnd, first: bytes) -> None:
-        fill(end, source, first)
-        with as_superuser(house.database) as owner:
-            owner.execute(f"UPDATE allocator.{table} SET {column} WHERE seq = 1".encode())
+    def changed(row: Row) -> Row:
+        if row.rowid != 1:
+            return row
+        other = {name: detail._replace(value="another") for name, detail in row.details.items()}
+        columns = ("person-added", "P-009", None, None)
+        return row._replace(columns=columns) if what == "column" else row._replace(details=other)
 
     with house.patch.context() as patch, pytest.raises(EvidenceError) as refusal:
-        patch.setattr(DatabaseEnd, "fill", and_change_it)
+        patch.setattr(database_copy.Copy, "add", lambda copy, rows: add(copy, map(changed, rows)))
         house.move(POSTGRESQL)
-    assert refusal.value.code == "copy-broken" and "record 1 " in refusal.value.message
+    assert refusal.value.code == "copy-broken" and "record 1 " in refusal.value.message and house.rows() == []
     house.trial.again()
     assert "moved" not in house.trial.kinds and house.trial.allocate("P-002")
 
@@ -543,7 +665,7 @@ def test_an_unknown_commit_of_the_sealing_is_found_out_by_the_same_command(house
 
 def test_a_move_cannot_be_ended_in_the_other_direction(house: House) -> None:
     with house.patch.context() as patch, pytest.raises(Cut):
-        cut(patch, Move, "_append", "after", Cut())
+        cut(patch, DatabaseFilling, "seal", "after", Cut())
         house.move(POSTGRESQL)
     with pytest.raises(Refused) as refusal:
         house.move(FILE)

@@ -7,13 +7,13 @@ way at a time ("pipeline mode", postgresql.org/docs, "libpq").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
 from allocator.errors import EvidenceError, StorageError
 from allocator.known_servers import KnownServers
-from allocator.log import GENESIS, link
+from allocator.log import GENESIS, Detail, Record, link
 from allocator.postgres_connection import Bounded, connect, refuse_standby, translated
 from allocator.verdict import Row
 
@@ -28,34 +28,58 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
 _DETAIL = b"INSERT INTO allocator.detail (study, seq, field, salt, value) VALUES (%s, %s, %s, %s, %s)"
 
 
-def copy_to_database(address: str, study: str, rows: Iterable[Row], known: KnownServers) -> int:
-    """Carry the rows of a log that was verified into a database, durable on return, or nothing of it.
+class Copy:
+    """A log on its way into a database, in one transaction that holds the study's row: nobody else sees it yet."""
+
+    def __init__(self, connection: Bounded, study: str, known: KnownServers) -> None:
+        self.connection, self._study, self._known = connection, study, known
+
+    def add(self, rows: Iterable[Row]) -> int:
+        """The rows that the database does not have, of all from record 0 on; how many these were.
+
+        Raises:
+            EvidenceError: the database holds another log of this study, or more of this one.
+        """
+        return _fill(self.connection, self._study, rows, self._last())
+
+    def seal(self, moved: Record, details: Mapping[str, Detail]) -> None:
+        """The record that seals the other place after the rest, where it is not there yet; durable on return."""
+        if (last := self._last()) is None or moved.hash != last[1] != moved.prev:
+            raise EvidenceError("copy-broken", f"the copy does not end before record {moved.seq}", "Ask again.")
+        if last[1] == moved.prev:
+            body = moved.body.decode("utf-8")
+            self.connection.execute(_RECORD, (self._study, moved.seq, moved.prev, body, *moved.columns))
+            for name, detail in details.items():
+                self.connection.execute(_DETAIL, (self._study, moved.seq, name, detail.salt, detail.value))
+        self._known.remember(self.connection.server)
+        if self.connection.execute(b"COMMIT").statusmessage != "COMMIT":
+            raise StorageError("unavailable", "the database took the records back", "Ask again.")
+
+    def _last(self) -> tuple[Any, ...] | None:
+        return self.connection.execute(_LAST, (self._study,)).fetchone()
+
+
+@contextmanager
+def copying(address: str, study: str, known: KnownServers) -> Iterator[Copy]:
+    """Room for a log in a database, and its turn; nothing of it stays there unless it was sealed.
 
     Args:
         address: of the database.
-        study: its id; room is made for it.
-        rows: all of the log, from record 0 on.
+        study: its id.
         known: what this home knows of its servers.
 
-    Returns:
-        How many records were added: those that the database did not have.
-
     Raises:
-        EvidenceError: the database holds another log of this study, or more of this one; an old primary.
-        InputError, StorageError: it cannot be written.
+        EvidenceError: an old primary.
+        InputError, StorageError: it cannot be written; somebody else has the turn.
     """
     connection, server = connect(address, busy_seconds=BUSY_SECONDS)
     with closing(connection), translated(address):
         refuse_standby(server)
-        known.remember(server)
+        known.check(server)
         connection.execute(_ROOM, (study,))
         connection.execute(b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         connection.execute(_TURN, (study,))
-        there = connection.execute(_LAST, (study,)).fetchone()
-        count = _fill(connection, study, rows, there)
-        if connection.execute(b"COMMIT").statusmessage != "COMMIT":
-            raise StorageError("unavailable", "the database took the records back", "Nothing was moved. Ask again.")
-    return count
+        yield Copy(connection, study, known)
 
 
 def _fill(connection: Bounded, study: str, rows: Iterable[Row], there: tuple[Any, ...] | None) -> int:

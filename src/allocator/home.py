@@ -74,6 +74,11 @@ class StudyPlace:
         return self.schedules / "log.postgresql"
 
     @property
+    def moving_file(self) -> Path:
+        """There while the log is on its way to another place (`allocator.transit`)."""
+        return self.schedules / "log.moving"
+
+    @property
     def has_log(self) -> bool:
         """Whether the study was opened: its log is here, or is said to be in PostgreSQL."""
         return self.log_file.exists() or self.postgres_file.exists()

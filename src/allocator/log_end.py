@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from allocator.errors import Refused, StorageError
+from allocator.errors import EvidenceError, StorageError
 from allocator.evidence import read_file
-from allocator.home import StudyPlace, is_file, sync_folder
+from allocator.home import StudyPlace, sync_folder
 from allocator.known_servers import KnownServers
+from allocator.log import Detail, Record
 from allocator.log_copy import copy_snapshot, this_moment
 from allocator.relocation import FILE, POSTGRESQL
 from allocator.sqlite_store import SqliteStore
 from allocator.store import OpenStore
 from allocator.stores import check_first, need_postgres, state_place
 from allocator.verdict import LogRead
+
+if TYPE_CHECKING:
+    from allocator.database_copy import Copy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +60,16 @@ class LogEnd(ABC):
         """The log here as a verifier reads it; `first` is the hash that record 0 must have."""
 
     @abstractmethod
-    def fill(self, source: LogEnd, first: bytes) -> None:
-        """Bring here what the other end has and this one lacks. EvidenceError: another log is here."""
+    def identity(self) -> dict[str, str]:
+        """What tells this end from every other one of its kind; no address, which may change."""
 
-    def refill(self, source: LogEnd, first: bytes) -> None:
-        """The same again, after a move was cut off when the source was sealed already."""
-        self.fill(source, first)
+    @abstractmethod
+    def fill(self, source: LogEnd, first: bytes) -> AbstractContextManager[Filling]:
+        """Bring here what the other end has and this one lacks: to be compared, then sealed, or it does not count.
+
+        Raises:
+            EvidenceError: another log is here.
+        """
 
     @abstractmethod
     def settle(self, first: bytes) -> None:
@@ -106,7 +115,12 @@ class FileEnd(LogEnd):
         """From a copy of the file."""
         return read_file(self._file)
 
-    def fill(self, source: LogEnd, first: bytes) -> None:  # noqa: ARG002 (the chain is followed)
+    def identity(self) -> dict[str, str]:
+        """The home is this one, or it would not have the note."""
+        return {}
+
+    @contextmanager
+    def fill(self, source: LogEnd, first: bytes) -> Iterator[Filling]:  # noqa: ARG002 (the chain is followed)
         """A new file, from one moment of the database."""
         assert isinstance(source, DatabaseEnd)
         with _as_storage(self._arriving):
@@ -114,21 +128,9 @@ class FileEnd(LogEnd):
                 left.unlink(missing_ok=True)
         with source.moment() as connection:
             copy_snapshot(connection, self.place.study, self._arriving)
-
-    def refill(self, source: LogEnd, first: bytes) -> None:  # noqa: ARG002
-        """The file is there, and lacks one record at most: a home without it is not the one that began the move.
-
-        An older copy of that home must not take a sealed log out of the database a second time.
-
-        Raises:
-            Refused: it is not there.
-        """
-        if not is_file(self._arriving):
-            raise Refused(
-                "moved",
-                f"the log was moved to a file, and {self._arriving.name} is not in this home: it is an old copy",
-                "Use the home that goes on with the log.",
-            )
+        with SqliteStore(self._arriving):  # as it will be written; what fails here fails before the sealing
+            pass
+        yield FileFilling(self._arriving)
 
     def settle(self, first: bytes) -> None:  # noqa: ARG002
         """The file gets its name."""
@@ -184,17 +186,73 @@ class DatabaseEnd(LogEnd):
 
             yield read_log(connection, self.address, self.place, first)
 
-    def fill(self, source: LogEnd, first: bytes) -> None:
+    def identity(self) -> dict[str, str]:
+        """The cluster's own identifier, and the name of the database in it."""
+        with self.moment() as connection:
+            return {"system": connection.server.system, "database": connection.info.dbname}
+
+    @contextmanager
+    def fill(self, source: LogEnd, first: bytes) -> Iterator[Filling]:
         """The records that are not there yet, in one transaction."""
         need_postgres()
-        from allocator.database_copy import copy_to_database
+        from allocator.database_copy import copying
 
-        with source.read(first) as log:
-            copy_to_database(self.address, self.place.study, (row for row in log.rows), self._known)
+        with copying(self.address, self.place.study, self._known) as copy:
+            with source.read(first) as log:
+                copy.add(log.rows)
+            yield DatabaseFilling(self, copy)
 
     def settle(self, first: bytes) -> None:
         """The home states it."""
         state_place(self.place, first)
+
+
+class Filling(Protocol):
+    """A copy that is there and does not count yet."""
+
+    def read(self, first: bytes) -> AbstractContextManager[LogRead]:
+        """It, as a verifier reads it."""
+
+    def seal(self, moved: Record, details: Mapping[str, Detail]) -> None:
+        """The record that seals the source comes after the rest, where it is not there yet; durable on return."""
+
+
+class FileFilling:
+    """The file that is to become the log."""
+
+    def __init__(self, arriving: Path) -> None:
+        self._arriving = arriving
+
+    def read(self, first: bytes) -> AbstractContextManager[LogRead]:  # noqa: ARG002 (the rows are compared)
+        """From a copy of the file."""
+        return read_file(self._arriving)
+
+    def seal(self, moved: Record, details: Mapping[str, Detail]) -> None:
+        """As any record is appended."""
+        with SqliteStore(self._arriving) as store, store.transaction():
+            last = store.last()
+            if last is None or moved.hash != last.hash != moved.prev:
+                raise EvidenceError("copy-broken", f"the copy does not end before record {moved.seq}", "Ask again.")
+            if last.hash == moved.prev:
+                store.append(moved, details)
+
+
+class DatabaseFilling:
+    """The rows of a transaction that is not committed."""
+
+    def __init__(self, end: DatabaseEnd, copy: Copy) -> None:
+        self._end, self._copy = end, copy
+
+    @contextmanager
+    def read(self, first: bytes) -> Iterator[LogRead]:
+        """In the same transaction."""
+        from allocator.postgres_evidence import read_log
+
+        yield read_log(self._copy.connection, self._end.address, self._end.place, first)
+
+    def seal(self, moved: Record, details: Mapping[str, Detail]) -> None:
+        """And COMMIT."""
+        self._copy.seal(moved, details)
 
 
 @contextmanager

@@ -14,13 +14,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from allocator import transit
 from allocator.departure import DepartureService, busy
 from allocator.errors import AllocatorError, EvidenceError, InputError, Refused
 from allocator.evidence import read_beside, with_log
 from allocator.home import StudyPlace
 from allocator.keys import KeyFolder
 from allocator.log import Detail, Record
-from allocator.log_end import LogEnd
+from allocator.log_end import Filling, LogEnd
 from allocator.relocation import left
 from allocator.session import system_clock
 from allocator.store import OpenStore, Store
@@ -84,6 +85,7 @@ class Move:
                 moved, aside = self._left_here()
             with _sealed_already(moved):
                 arrived = self._arrive(actor)
+            transit.end(self.place)
             with _done_already(arrived), self._read(self.target) as evidence:
                 verdict = self.judge(evidence)
         return Moved(moved=moved, arrived=arrived, aside=aside, verdict=verdict)
@@ -132,41 +134,29 @@ class Move:
                     self._carry_again(moved, store.details(moved.seq), first)
             else:
                 moved = self._seal(store, actor, first)
-                # ==== POINT OF NO RETURN: the log is sealed here. From here on it can only arrive. ====
-                with _sealed_already(moved):
-                    self._append(moved, store.details(moved.seq))
         with _sealed_already(moved):
             self.target.settle(first)
             return moved, self.source.leave(moved.seq)
 
     def _seal(self, store: OpenStore, actor: Actor, first: bytes) -> Record:
-        """Verify, copy, compare; then the last record of this place."""
-        verified = self._verified(first)
-        self.target.fill(self.source, first)
-        if self._compared(first) != verified:
-            raise busy()
-        with closing(self.target.open()) as copy:  # as it will be written; what fails here fails before the sealing
-            last = copy.last()
-        if last is None or last.hash != verified[1]:
-            raise _another_copy("it ends with another record")
-        service = self._service(store, _HeldKeys(self.place.keys))
-        return service.leave(actor, self.target.name, self.reason, verified)
-
-    def _append(self, moved: Record, details: Mapping[str, Detail]) -> None:
-        """The record that seals the source, in the target too, where it is not there yet."""
-        with closing(self.target.open()) as store, store.transaction():
-            last = store.last()
-            if last is None or moved.hash != last.hash != moved.prev:
-                raise _another_copy(f"it does not end before record {moved.seq}")
-            if last.hash == moved.prev:
-                store.append(moved, details)
+        """Verify, copy, compare; then the last record of this place, and the same there."""
+        verified, target = self._verified(first), self.target.identity()
+        with self.target.fill(self.source, first) as copy:
+            if self._compared(copy, first) != verified:
+                raise busy()
+            noting = _Noting(store, lambda record: transit.set_out(self.place, record.hash, target))
+            service = self._service(noting, _HeldKeys(self.place.keys))
+            moved = service.leave(actor, self.target.name, self.reason, verified)
+            # ==== POINT OF NO RETURN: the log is sealed here. From here on it can only arrive. ====
+            with _sealed_already(moved):
+                copy.seal(moved, store.details(moved.seq))
+        return moved
 
     def _carry_again(self, moved: Record, details: Mapping[str, Detail], first: bytes) -> None:
         """What a move that was cut off has not brought there."""
         if not self.target.is_named:
-            self.target.refill(self.source, first)
-            self._append(moved, details)
-            self._compared(first)
+            with self.target.fill(self.source, first) as copy:
+                copy.seal(moved, details)
         with closing(self.target.open()) as store:
             carried = store.record(moved.seq)
         if carried is None or carried.hash != moved.hash:
@@ -195,9 +185,9 @@ class Move:
         with end.read(first) as log:
             yield with_log(beside, log)
 
-    def _compared(self, first: bytes) -> tuple[int, bytes]:
+    def _compared(self, copy: Filling, first: bytes) -> tuple[int, bytes]:
         """Hold the copy to the source in every record and private detail; its number of records, and its head."""
-        with self.source.read(first) as ours, self.target.read(first) as theirs:
+        with self.source.read(first) as ours, copy.read(first) as theirs:
             for finding in theirs.findings:
                 raise _another_copy(finding.message)
             for own, copied in zip_longest(ours.rows, theirs.rows):
@@ -216,6 +206,7 @@ class Move:
                 f"the log was moved {_to(moved.fields['to'] if moved else '')}, not {_to(self.target.name)}",
                 "End that move first.",
             )
+        transit.check_own(self.place, moved, self.target.identity())
         return moved
 
     def _left_here(self) -> tuple[Record, Path]:
@@ -229,6 +220,22 @@ class Move:
             if not _is_sealed(store):
                 raise self._there_already(store)
             return self._service(store, _HeldKeys(self.place.keys)).arrive(actor)
+
+
+class _Noting:
+    """A store that has each record noted before it is durable."""
+
+    def __init__(self, store: OpenStore, note: Callable[[Record], None]) -> None:
+        self._store, self._note = store, note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def append(self, record: Record, details: Mapping[str, Detail]) -> None:
+        """As the store's, and the note."""
+        self._store.append(record, details)
+        if record.kind == "moved":
+            self._note(record)
 
 
 class _HeldKeys(KeyFolder):
@@ -251,7 +258,7 @@ def _sealed_already(moved: Record) -> Iterator[None]:
     try:
         yield
     except AllocatorError as error:
-        if error.code not in ("there-already", "moved", "other-log"):
+        if error.code not in ("there-already", "moved", "other-log", "clock-unset"):
             error.hint = (
                 f"The log is sealed by record {moved.seq}, and nothing of it is lost. "
                 "Nothing goes on until the sponsor gives the same command again."

@@ -51,7 +51,13 @@ def check_needed(place: StudyPlace, staged: StudyPlace, address: str | None) -> 
         if error.code != "store-file":  # that one is put back, too
             raise
         return
-    if verdict.verdict == "intact-local" and not _missing_keys(place, staged):
+    if verdict.moved and place.moving_file.exists():
+        raise Refused(
+            "moved",
+            f"the log of {place.study} is on its way to another place, and nothing of it is lost",
+            "End that first: the sponsor gives the same `allocator move` again. Then restore, if still needed.",
+        )
+    if verdict.verdict == "intact-local" and not verdict.moved and not _missing_keys(place, staged):
         raise Refused(
             "nothing-to-restore",
             f"{place.study} in {shown(str(place.home))} holds, and reaches its head: nothing is missing",

@@ -69,6 +69,7 @@ def check_address(to: str, given: str | None) -> None:
     from allocator.stores import VARIABLE, need_postgres
 
     need_postgres()
+    from allocator.postgres_address import secured
     from allocator.postgres_connection import parsed
 
     try:
@@ -85,7 +86,7 @@ def check_address(to: str, given: str | None) -> None:
             "the address holds a password: everybody on this machine can read it in the list of processes",
             "Nothing was done. Change the password; then put it into ~/.pgpass or PGPASSWORD, and leave it out here.",
         )
-    known = parsed(given) if given else wanted
+    known, wanted = secured(parsed(given) if given else wanted), secured(wanted)
     if {**known, "password": None, "sslpassword": None} != {**wanted, "password": None, "sslpassword": None}:
         said = f"{VARIABLE} is set to another address than TO"
         raise InputError("other-store", said, f"Unset {VARIABLE}, or give the same address.")
