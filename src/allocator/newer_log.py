@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 
 from allocator.errors import EvidenceError, InputError, Refused, StorageError
 from allocator.evidence import read_evidence
@@ -69,19 +70,22 @@ def _missing_keys(place: StudyPlace, staged: StudyPlace) -> bool:
     return any(not (place.keys / key.name).is_file() for key in staged.keys.iterdir())
 
 
-def keep_newer_log(place: StudyPlace, staged: StudyPlace, address: str | None) -> bool:
+def keep_newer_log(
+    place: StudyPlace, staged: StudyPlace, address: str | None, notify: Callable[[str], None] = lambda _: None
+) -> bool:
     """Take the log that is there into the copy where, with the other files of the backup, it holds and is no shorter.
 
     Args:
         place: the study's.
         staged: the copy, with the log of the backup.
         address: of the database that has the study's log, None where it is a file.
+        notify: takes warnings.
 
     Returns:
         Whether it was kept. A log in PostgreSQL is not copied: the copy says then that it lies there.
     """
     if address is not None:
-        return _keep_log_in_postgres(staged)
+        return _keep_log_in_postgres(staged, notify)
     if not place.log_file.is_file() or place.log_file.is_symlink():
         return False
     of_backup = staged.log_file.with_name("log.of-backup")
@@ -101,7 +105,7 @@ def keep_newer_log(place: StudyPlace, staged: StudyPlace, address: str | None) -
     return False
 
 
-def _keep_log_in_postgres(staged: StudyPlace) -> bool:
+def _keep_log_in_postgres(staged: StudyPlace, notify: Callable[[str], None]) -> bool:
     """Let the copy go on with the log in the database, under the same condition; the backup's own log goes then."""
     with files_only():
         theirs = judge(staged)
@@ -113,9 +117,15 @@ def _keep_log_in_postgres(staged: StudyPlace) -> bool:
     staged.log_file.rename(of_backup)
     state_place(staged, first.hash)
     ours = _judge_in_postgres(staged)
-    if not ours.findings and ours.records >= theirs.records and not _was_moved(staged):
-        of_backup.unlink()
-        return True
+    if not ours.findings and ours.records >= theirs.records:
+        if not _was_moved(staged):
+            of_backup.unlink()
+            return True
+        notify(
+            f"the database holds this log up to record {ours.records - 1}, which sealed it when it was moved away; the "
+            f"backup ends at record {theirs.records - 1}. What is between is not in the log that is put back: look for "
+            "the home that it was moved to, before anything is allocated here"
+        )
     staged.postgres_file.unlink()
     of_backup.rename(staged.log_file)
     return False
