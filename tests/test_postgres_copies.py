@@ -212,11 +212,10 @@ def test_a_log_that_was_moved_out_of_the_database_does_not_go_on_there(
     trial.place.sealed_file.unlink()
     before = in_database(database)
     noticed: list[str] = []
-    assert (
-        where(put_back(trial, backed_up, noticed)) == (False, False, True, "known") and in_database(database) == before
-    )
-    sealed = max(seq for seq, *_ in before)
-    assert f"up to record {sealed}, which sealed it" in noticed[0] and "look for the home" in noticed[0]
+    assert where(put_back(trial, backed_up, noticed)) == (False, False, True, "known")
+    assert in_database(database) == before
+    sealed = max(row[1] for row in before)
+    assert f"to record {sealed}, which sealed it" in noticed[0] and "look for the place" in noticed[0]
 
 
 def test_a_log_on_its_way_is_not_put_back_before_its_move_is_ended(trial: Trial, backed_up: Path) -> None:

@@ -13,7 +13,7 @@ from allocator.errors import EvidenceError, InputError, Refused, StorageError
 from allocator.evidence import read_evidence
 from allocator.home import StudyPlace
 from allocator.sqlite_store import SqliteStore
-from allocator.stores import VARIABLE, address_given, address_of, files_only, open_log, state_place
+from allocator.stores import VARIABLE, address_given, address_of, files_only, state_place
 from allocator.text import shown
 from allocator.verdict import Verdict
 from allocator.verify import verify
@@ -96,7 +96,7 @@ def keep_newer_log(
     if journal.exists():
         shutil.copyfile(journal, staged.log_file.with_name(journal.name))
     ours = judge(staged)
-    if not ours.findings and ours.records >= theirs.records:
+    if not ours.findings and ours.records >= theirs.records and not _left(ours, theirs, notify):
         of_backup.unlink()
         return True
     for left in (staged.log_file, staged.log_file.with_name(journal.name)):
@@ -117,25 +117,20 @@ def _keep_log_in_postgres(staged: StudyPlace, notify: Callable[[str], None]) -> 
     staged.log_file.rename(of_backup)
     state_place(staged, first.hash)
     ours = _judge_in_postgres(staged)
-    if not ours.findings and ours.records >= theirs.records:
-        if not _was_moved(staged):
-            of_backup.unlink()
-            return True
-        notify(
-            f"the database holds this log up to record {ours.records - 1}, which sealed it when it was moved away; the "
-            f"backup ends at record {theirs.records - 1}. What is between is not in the log that is put back: look for "
-            "the home that it was moved to, before anything is allocated here"
-        )
+    if not ours.findings and ours.records >= theirs.records and not _left(ours, theirs, notify):
+        of_backup.unlink()
+        return True
     staged.postgres_file.unlink()
     of_backup.rename(staged.log_file)
     return False
 
 
-def _was_moved(staged: StudyPlace) -> bool:
-    """Whether the log in the database left that place by its last record, so that nothing follows it there."""
-    store = open_log(staged)
-    try:
-        last = store.last()
-    finally:
-        store.close()
-    return last is not None and last.kind == "moved"
+def _left(ours: Verdict, theirs: Verdict, notify: Callable[[str], None]) -> bool:
+    """Whether the newer log left its place by its last record, so that nothing follows it there; said where it did."""
+    if ours.moved:
+        notify(
+            f"the log here reaches to record {ours.records - 1}, which sealed it when it was moved away; the backup "
+            f"ends at record {theirs.records - 1}. What is between is not in the log that is put back: look for the "
+            "place that it was moved to, before anything is allocated here"
+        )
+    return bool(ours.moved)
