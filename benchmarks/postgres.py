@@ -10,6 +10,7 @@ included, and the length of the log.
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -87,10 +88,22 @@ def rows(folder: Path, quick: bool) -> Iterator[Row]:
         ours, peer = (statistics.median(pair[side] for pair in grouped) for side in (0, 1))
         what = "1 study, 1 client, eight appends a commit: one append / pgbench's, alone"
         yield Row(what=what, ours=1 / ours, peer=1 / peer, goal="< 1")
+        yield processor_row(found, folder, seconds)
         for name, side in (("appends", 0), ("pgbench", 1)):
             fifty, one = rates[8, STUDIES][side], rates[8, 1][side]
             goal = "<= 0.43 (2.3 times)" if side == 0 else ""
             yield Row(what=f"{name}, 8 clients: fifty studies / one study", ours=1 / fifty, peer=1 / one, goal=goal)
+
+
+def processor_row(found: Server, folder: Path, seconds: float) -> Row:
+    """Processor time of the clients alone, eight on fifty studies: what they take from a server on the same machine."""
+    _, ours = append_run(found, 8, STUDIES, seconds)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    count = pgbench_rate(found, folder, 8, STUDIES, seconds) * max(1, round(seconds))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peer = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / count
+    what = "50 studies, 8 clients, processor time of the clients: one append / pgbench's"
+    return Row(what=what, ours=ours, peer=peer, goal="")
 
 
 @contextmanager
@@ -120,6 +133,11 @@ def append(store: Store, records: int = 1) -> None:
 
 def append_rate(found: Server, clients: int, studies: int, seconds: float, grouped: int = 1) -> float:
     """Appends a second by so many processes, over so many studies, `grouped` in each transaction."""
+    return append_run(found, clients, studies, seconds, grouped)[0]
+
+
+def append_run(found: Server, clients: int, studies: int, seconds: float, grouped: int = 1) -> tuple[float, float]:
+    """The same, and the processor time of the clients for each, in seconds."""
     command = [sys.executable, str(Path(__file__)), found.writer, str(studies), str(grouped)]
     with ExitStack() as stack:
         workers = [
@@ -133,7 +151,8 @@ def append_rate(found: Server, clients: int, studies: int, seconds: float, group
             worker.stdin.write(f"{seconds}\n")
             worker.stdin.close()
         done = [worker.stdout.read().split() for worker in workers if worker.stdout is not None]
-    return sum(int(count) / float(took) for count, took in done)
+    processor = sum(float(busy) for _, _, busy in done) / sum(int(count) for count, _, _ in done)
+    return sum(int(count) / float(took) for count, took, _ in done), processor
 
 
 def work(address: str, studies: int, grouped: int) -> None:
@@ -144,11 +163,11 @@ def work(address: str, studies: int, grouped: int) -> None:
             append(store)
         print("ready", flush=True)
         seconds = float(sys.stdin.readline())
-        started, count = time.perf_counter(), 0
+        started, busy, count = time.perf_counter(), time.process_time(), 0
         while (took := time.perf_counter() - started) < seconds:
             append(stores[int.from_bytes(os.urandom(4)) % studies], grouped)
             count += grouped
-        print(count, took)
+        print(count, took, time.process_time() - busy)
 
 
 def pgbench_rate(found: Server, folder: Path, clients: int, studies: int, seconds: float) -> float:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -58,15 +59,16 @@ def space(study: Study, size: dict[str, int], source: Source, plan: Plan, measur
 
 
 def wal_of(study: Study, count: int) -> tuple[float, float]:
-    """Bytes of WAL of a confirmation and of a reveal, on average; whole pages after a checkpoint left out."""
+    """Bytes of WAL of a confirmation and of a reveal: medians, so that whole pages after a checkpoint do not count."""
     where = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
-    marks = []
+    found = []
     for act in (confirm, reveal):
-        marks.append(int(asked(study.server, where)[0]))
+        marks = [int(asked(study.server, where)[0])]
         for number in range(FIRST + 50_000, FIRST + 50_000 + count):
             act(study.trial, number)
-    marks.append(int(asked(study.server, where)[0]))
-    return (marks[1] - marks[0]) / count, (marks[2] - marks[1]) / count
+            marks.append(int(asked(study.server, where)[0]))
+        found.append(statistics.median(after - before for before, after in pairwise(marks)))
+    return found[0], found[1]
 
 
 def copies(made: list[Study], folder: Path, measured: Measured) -> Table:

@@ -134,7 +134,7 @@ def backed_up(trial: Trial, tmp_path: Path) -> Path:
     return tmp_path / "backup.tar"
 
 
-def put_back(trial: Trial, file: Path) -> restoring.Restored:
+def put_back(trial: Trial, file: Path, noticed: list[str] | None = None) -> restoring.Restored:
     """Restore as SP."""
     trial.service.close_files()
     return restoring.restore(
@@ -145,6 +145,7 @@ def put_back(trial: Trial, file: Path) -> restoring.Restored:
         "the disk failed",
         clock=trial.clock,
         stretching=ONLY_FOR_TESTS,
+        notify=(trial.notices if noticed is None else noticed).append,
     )
 
 
@@ -210,7 +211,20 @@ def test_a_log_that_was_moved_out_of_the_database_does_not_go_on_there(
     trial.service._writer.write(trial.actor("SP"), "moved", lambda _: draft)
     trial.place.sealed_file.unlink()
     before = in_database(database)
-    assert where(put_back(trial, backed_up)) == (False, False, True, "known") and in_database(database) == before
+    noticed: list[str] = []
+    assert where(put_back(trial, backed_up, noticed)) == (False, False, True, "known")
+    assert in_database(database) == before
+    sealed = max(row[1] for row in before)
+    assert f"to record {sealed}, which sealed it" in noticed[0] and "look for the place" in noticed[0]
+
+
+def test_a_log_on_its_way_is_not_put_back_before_its_move_is_ended(trial: Trial, backed_up: Path) -> None:
+    draft = Draft(kind="moved", fields={"to": "file"})
+    trial.service._writer.write(trial.actor("SP"), "moved", lambda _: draft)
+    trial.place.moving_file.write_bytes(b"{}")
+    assert "`allocator move` again" in (refused_restore(trial, backed_up, Refused).hint or "")
+    trial.place.moving_file.unlink()
+    assert where(put_back(trial, backed_up)) == (False, False, True, "known")
 
 
 def test_a_study_in_the_database_that_holds_is_not_put_back_by_mistake(trial: Trial, backed_up: Path) -> None:

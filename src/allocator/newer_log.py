@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 
 from allocator.errors import EvidenceError, InputError, Refused, StorageError
 from allocator.evidence import read_evidence
 from allocator.home import StudyPlace
 from allocator.sqlite_store import SqliteStore
-from allocator.stores import VARIABLE, address_given, address_of, files_only, open_log, state_place
+from allocator.stores import VARIABLE, address_given, address_of, files_only, state_place
 from allocator.text import shown
 from allocator.verdict import Verdict
 from allocator.verify import verify
@@ -69,19 +70,22 @@ def _missing_keys(place: StudyPlace, staged: StudyPlace) -> bool:
     return any(not (place.keys / key.name).is_file() for key in staged.keys.iterdir())
 
 
-def keep_newer_log(place: StudyPlace, staged: StudyPlace, address: str | None) -> bool:
+def keep_newer_log(
+    place: StudyPlace, staged: StudyPlace, address: str | None, notify: Callable[[str], None] = lambda _: None
+) -> bool:
     """Take the log that is there into the copy where, with the other files of the backup, it holds and is no shorter.
 
     Args:
         place: the study's.
         staged: the copy, with the log of the backup.
         address: of the database that has the study's log, None where it is a file.
+        notify: takes warnings.
 
     Returns:
         Whether it was kept. A log in PostgreSQL is not copied: the copy says then that it lies there.
     """
     if address is not None:
-        return _keep_log_in_postgres(staged)
+        return _keep_log_in_postgres(staged, notify)
     if not place.log_file.is_file() or place.log_file.is_symlink():
         return False
     of_backup = staged.log_file.with_name("log.of-backup")
@@ -92,7 +96,7 @@ def keep_newer_log(place: StudyPlace, staged: StudyPlace, address: str | None) -
     if journal.exists():
         shutil.copyfile(journal, staged.log_file.with_name(journal.name))
     ours = judge(staged)
-    if not ours.findings and ours.records >= theirs.records:
+    if not ours.findings and ours.records >= theirs.records and not _left(ours, theirs, notify):
         of_backup.unlink()
         return True
     for left in (staged.log_file, staged.log_file.with_name(journal.name)):
@@ -101,7 +105,7 @@ def keep_newer_log(place: StudyPlace, staged: StudyPlace, address: str | None) -
     return False
 
 
-def _keep_log_in_postgres(staged: StudyPlace) -> bool:
+def _keep_log_in_postgres(staged: StudyPlace, notify: Callable[[str], None]) -> bool:
     """Let the copy go on with the log in the database, under the same condition; the backup's own log goes then."""
     with files_only():
         theirs = judge(staged)
@@ -113,7 +117,7 @@ def _keep_log_in_postgres(staged: StudyPlace) -> bool:
     staged.log_file.rename(of_backup)
     state_place(staged, first.hash)
     ours = _judge_in_postgres(staged)
-    if not ours.findings and ours.records >= theirs.records and not _was_moved(staged):
+    if not ours.findings and ours.records >= theirs.records and not _left(ours, theirs, notify):
         of_backup.unlink()
         return True
     staged.postgres_file.unlink()
@@ -121,11 +125,12 @@ def _keep_log_in_postgres(staged: StudyPlace) -> bool:
     return False
 
 
-def _was_moved(staged: StudyPlace) -> bool:
-    """Whether the log in the database left that place by its last record, so that nothing follows it there."""
-    store = open_log(staged)
-    try:
-        last = store.last()
-    finally:
-        store.close()
-    return last is not None and last.kind == "moved"
+def _left(ours: Verdict, theirs: Verdict, notify: Callable[[str], None]) -> bool:
+    """Whether the newer log left its place by its last record, so that nothing follows it there; said where it did."""
+    if ours.moved:
+        notify(
+            f"the log here reaches to record {ours.records - 1}, which sealed it when it was moved away; the backup "
+            f"ends at record {theirs.records - 1}. What is between is not in the log that is put back: look for the "
+            "place that it was moved to, before anything is allocated here"
+        )
+    return bool(ours.moved)

@@ -102,7 +102,7 @@ def restore(
             _clear_killed_restores(home, staged_home)
             _copy_disclosed(place, staged)
             _copy_keys(place, staged)
-            kept = keep_newer_log(place, staged, address)
+            kept = keep_newer_log(place, staged, address, notify)
             in_postgres = is_file(staged.postgres_file)
             with nullcontext() if in_postgres else files_only():
                 _check_holds(staged)
