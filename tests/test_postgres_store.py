@@ -300,9 +300,7 @@ def test_nobody_waits_longer_for_their_turn_than_is_said(
 
 
 @pytest.mark.requirement("A03")
-@pytest.mark.parametrize(
-    "setting", ["default_transaction_isolation%3Dserializable", "default_transaction_deferrable%3Don"]
-)
+@pytest.mark.parametrize("setting", ["isolation%3Dserializable", "deferrable%3Don"])
 def test_a_turn_sees_what_was_committed_before_it_whatever_the_role_is_set_to(
     postgres: Server, study: str, setting: str
 ) -> None:
