@@ -1,7 +1,8 @@
 """Appends through `PostgresStore`, against what PostgreSQL itself reaches: pgbench with the same statements.
 
-Each client of ours is a process with one connection. It makes a record that links to the last one, and appends it in a
-transaction of the store, as a reveal does. Each client of pgbench sends the plain four statements one by one, prepared:
+Ours are the clients of a service: threads with a connection each, of a pool, in two processes; pgbench's are in two
+threads. Each makes a record that links to the last one, and appends it in a transaction of the store, as a reveal does.
+Each client of pgbench sends the plain four statements one by one, prepared:
 BEGIN, the study's row FOR UPDATE, an INSERT of as long a record that links to the last one, COMMIT. Both write into the
 same database, each into studies of its own, for the same time, in turn. Then a whole reveal, rules and signature
 included, and the length of the log.
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -138,12 +140,13 @@ def append_rate(found: Server, clients: int, studies: int, seconds: float, group
 
 def append_run(found: Server, clients: int, studies: int, seconds: float, grouped: int = 1) -> tuple[float, float]:
     """The same, and the processor time of the clients for each, in seconds."""
-    command = [sys.executable, str(Path(__file__)), found.writer, str(studies), str(grouped)]
+    shares = [clients // 2 + (clients % 2), clients // 2] if clients > 1 else [1]
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-            for _ in range(clients)
-        ]
+        workers = []
+        for share in shares:
+            command = [sys.executable, str(Path(__file__)), found.writer, str(studies), str(grouped), str(share)]
+            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            workers.append(stack.enter_context(worker))
         for worker in workers:
             assert worker.stdout is not None and worker.stdout.readline() == "ready\n"
         for worker in workers:
@@ -155,19 +158,29 @@ def append_run(found: Server, clients: int, studies: int, seconds: float, groupe
     return sum(int(count) / float(took) for count, took, _ in done), processor
 
 
-def work(address: str, studies: int, grouped: int) -> None:
-    """One client: gets ready, waits for the word, appends for so long, says how many in how many seconds."""
-    with PostgresPool(address, most=1) as pool:
-        stores = [PostgresStore(address, f"ours-{number}", pool=pool) for number in range(1, studies + 1)]
-        for store in stores:
-            append(store)
+def work(address: str, studies: int, grouped: int, clients: int) -> None:
+    """One process of a service: its clients are threads that share a pool. Ready, it waits for the word."""
+    with PostgresPool(address, most=clients) as pool, ThreadPoolExecutor(clients) as threads:
+        own = [
+            [PostgresStore(address, f"ours-{number}", pool=pool) for number in range(1, studies + 1)]
+            for _ in range(clients)
+        ]
+        for stores in own:
+            for store in stores:
+                append(store)
         print("ready", flush=True)
         seconds = float(sys.stdin.readline())
-        started, busy, count = time.perf_counter(), time.process_time(), 0
-        while (took := time.perf_counter() - started) < seconds:
-            append(stores[int.from_bytes(os.urandom(4)) % studies], grouped)
-            count += grouped
-        print(count, took, time.process_time() - busy)
+        started, busy = time.perf_counter(), time.process_time()
+
+        def client(stores: list[PostgresStore]) -> int:
+            count = 0
+            while time.perf_counter() - started < seconds:
+                append(stores[int.from_bytes(os.urandom(4)) % studies], grouped)
+                count += grouped
+            return count
+
+        count = sum(threads.map(client, own))
+        print(count, time.perf_counter() - started, time.process_time() - busy)
 
 
 def pgbench_rate(found: Server, folder: Path, clients: int, studies: int, seconds: float) -> float:
@@ -197,4 +210,4 @@ def pgbench() -> str:
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    work(sys.argv[1], *map(int, sys.argv[2:]))

@@ -299,6 +299,19 @@ def test_nobody_waits_longer_for_their_turn_than_is_said(
         assert append(store).seq == 3
 
 
+@pytest.mark.requirement("A03")
+@pytest.mark.parametrize("setting", ["isolation%3Dserializable", "deferrable%3Don"])
+def test_a_turn_sees_what_was_committed_before_it_whatever_the_role_is_set_to(
+    postgres: Server, study: str, setting: str
+) -> None:
+    with PostgresStore(f"{postgres.writer}?options=-cdefault_transaction_{setting}", study) as store:
+        with store.transaction():
+            shown = store._fetch(Statement("isolation", "SHOW transaction_isolation"), ())
+            assert shown == [(b"read committed",)]
+            assert store._fetch(Statement("reading", "SHOW transaction_read_only"), ()) == [(b"off",)]
+        assert append(store).seq == 3
+
+
 @pytest.mark.requirement("A04")
 @pytest.mark.parametrize("setting", [b"fsync", b"full_page_writes"])
 def test_a_server_that_forgets_is_refused(

@@ -34,6 +34,8 @@ _DEFAULTS = {"connect_timeout": "5", "tcp_user_timeout": "20000", "target_sessio
 _ENVIRONMENT = {"connect_timeout": "PGCONNECT_TIMEOUT", "target_session_attrs": "PGTARGETSESSIONATTRS"}
 _SETTINGS = b"""SELECT set_config('lock_timeout', %s, false), set_config('statement_timeout', %s, false),
 set_config('idle_in_transaction_session_timeout', %s, false), set_config('search_path', 'pg_catalog', false),
+set_config('default_transaction_isolation', 'read committed', false),
+set_config('default_transaction_read_only', 'off', false),
 set_config('client_min_messages', 'warning', false), set_config('client_connection_check_interval', '2s', false),
 CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END,
 current_setting('fsync'), current_setting('full_page_writes'), current_setting('server_encoding'),
@@ -73,15 +75,6 @@ class Bounded(psycopg.Connection[tuple[Any, ...]]):
     def wait(self, gen: PQGen[Any], interval: float = 0.1, timeout: float | None = None) -> Any:
         """As psycopg's, but for the bound."""
         return super().wait(gen, interval, self.answer_seconds if timeout is None else timeout)
-
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Another bound for a while: a server that hangs is to be noticed as soon as its answer is overdue."""
-        before, self.answer_seconds = self.answer_seconds, seconds
-        try:
-            yield
-        finally:
-            self.answer_seconds = before
 
 
 def connect(url: str, *, busy_seconds: float, **given: str) -> tuple[Bounded, Server]:
@@ -155,7 +148,7 @@ def set_up(connection: Bounded, busy_seconds: float) -> Server:
     busy = int(busy_seconds * 1000)
     limits = (f"{busy}ms", f"{busy + STATEMENT_SECONDS * 1000}ms", f"{IDLE_SECONDS}s")
     row = connection.execute(_SETTINGS, limits).fetchone() or ()
-    fsync, whole_pages, encoding, started, system, segment = row[7:]
+    fsync, whole_pages, encoding, started, system, segment = row[9:]
     refuse_forgetful(fsync, whole_pages)
     if encoding != "UTF8":
         raise InputError("encoding", f"the database's encoding is {encoding}", "Make one with encoding UTF8.")

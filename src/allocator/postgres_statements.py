@@ -12,7 +12,7 @@ from allocator.postgres_batch import Statement
 PAGE = 1_000  # rows read at a time
 _COLUMNS = "seq, prev, body, kind, participant, stratum, position"
 _RECORD = f"SELECT {_COLUMNS} FROM allocator.record WHERE study = $1"
-BEGIN = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+BEGIN = Statement("begin", "BEGIN")  # READ COMMITTED READ WRITE, as `postgres_connection` sets the session
 # What makes a commit durable is looked at in each turn: an administrator may change it at any time.
 _DURABLE = "current_setting('fsync'), current_setting('full_page_writes')"
 TURN = Statement("turn", f"SELECT {_DURABLE} FROM allocator.study WHERE study = $1 FOR UPDATE")

@@ -169,8 +169,7 @@ class PostgresStore(PostgresQueries):
             if not self._has or self._connection.closed:
                 self._connect()
             try:
-                with self._connection.within(max(until - time.monotonic(), 0.1)):
-                    self._begin(participant)
+                self._begin(participant, max(until - time.monotonic(), 0.1))
                 return
             except NoAnswer:
                 self._roll_back()
@@ -187,7 +186,7 @@ class PostgresStore(PostgresQueries):
                 self._roll_back()
                 raise
 
-    def _begin(self, participant: str | None) -> None:
+    def _begin(self, participant: str | None, seconds: float) -> None:
         """One round trip: the turn, then what others wrote since this process had its own, and the participant's.
 
         Each statement sees what was committed before it began, so those after the lock see all there is.
@@ -200,7 +199,7 @@ class PostgresStore(PostgresQueries):
         if participant is not None:
             about = (statements.BOUND_DETAILS, statements.OF_PARTICIPANT, statements.OF_BOUND_POSITION)
             batch += [(statement, (self._study, participant)) for statement in about]
-        _, turn, since, *own = together(self._connection, batch, self._connection.answer_seconds)
+        _, turn, since, *own = together(self._connection, batch, seconds)
         if not turn.rows:
             raise StorageError("no-log", f"study {self._study} is gone from the database", "Restore it.")
         refuse_forgetful(*map(text, turn.rows[0]))
