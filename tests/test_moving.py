@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from allocator import database_copy, keys, stores, transit
+from allocator.canonical import canonical_bytes
 from allocator.departure import DepartureService
 from allocator.errors import AllocatorError, CredentialError, EvidenceError, InputError, Refused, StorageError
 from allocator.log_end import DatabaseEnd, DatabaseFilling, FileEnd, FileFilling, Filling, LogEnd
@@ -414,6 +415,24 @@ def test_a_sealed_log_is_ended_only_in_the_place_that_it_was_sealed_for(
         assert other.value.code == "moved" and "it is a copy" in other.value.message
         copied.trial.close()
     assert house.move(POSTGRESQL).verdict.verdict == "intact-local"
+
+
+def test_the_note_of_a_move_is_as_specified(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        cut(patch, DepartureService, "leave", "after", Cut())
+        house.move(POSTGRESQL)
+    house.trial.again()
+    with psycopg.connect(house.database.admin) as admin:
+        (system,) = admin.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone() or ("",)
+        noted = {"format": "allocator-moving/1", "moved": house.trial.last.hash.hex(), "to": POSTGRESQL,
+                 "system": system, "database": admin.info.dbname}  # fmt: skip
+    assert house.place.moving_file.read_bytes() == canonical_bytes(noted)
+    house.place.moving_file.write_bytes(b"{")
+    with pytest.raises(Refused) as refusal:
+        house.move(POSTGRESQL)
+    assert "it is a copy" in refusal.value.message
+    house.place.moving_file.write_bytes(canonical_bytes(noted))
+    assert house.move(POSTGRESQL).verdict.verdict == "intact-local" and not house.place.moving_file.exists()
 
 
 @pytest.mark.requirement("L03")

@@ -61,7 +61,7 @@ class LogEnd(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, str]:
-        """What tells this end from every other one of its kind; no address, which may change."""
+        """What tells this end from every other one; no address, which may change."""
 
     @abstractmethod
     def fill(self, source: LogEnd, first: bytes) -> AbstractContextManager[Filling]:
@@ -117,7 +117,7 @@ class FileEnd(LogEnd):
 
     def identity(self) -> dict[str, str]:
         """The home is this one, or it would not have the note."""
-        return {}
+        return {"to": FILE}
 
     @contextmanager
     def fill(self, source: LogEnd, first: bytes) -> Iterator[Filling]:  # noqa: ARG002 (the chain is followed)
@@ -189,7 +189,7 @@ class DatabaseEnd(LogEnd):
     def identity(self) -> dict[str, str]:
         """The cluster's own identifier, and the name of the database in it."""
         with self.moment() as connection:
-            return {"system": connection.server.system, "database": connection.info.dbname}
+            return {"to": POSTGRESQL, "system": connection.server.system, "database": connection.info.dbname}
 
     @contextmanager
     def fill(self, source: LogEnd, first: bytes) -> Iterator[Filling]:

@@ -12,13 +12,18 @@ from allocator.canonical import CanonicalError, canonical_bytes, parse_strict
 from allocator.errors import Refused, StorageError
 from allocator.home import StudyPlace, sync_folder, write_durably
 from allocator.log import Record
+from allocator.text import shown
 
 FORMAT = "allocator-moving/1"
 
 
 def set_out(place: StudyPlace, moved: bytes, target: Mapping[str, str]) -> None:
-    """Note that the record of this hash seals the log, for this target. StorageError where it cannot be written."""
-    write_durably(place.moving_file, canonical_bytes({"format": FORMAT, "moved": moved.hex(), "target": dict(target)}))
+    """Note that the record of this hash seals the log, for this target (docs/spec.md §13.7).
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_durably(place.moving_file, canonical_bytes({"format": FORMAT, "moved": moved.hex(), **target}))
 
 
 def check_own(place: StudyPlace, moved: Record, target: Mapping[str, str]) -> None:
@@ -31,10 +36,10 @@ def check_own(place: StudyPlace, moved: Record, target: Mapping[str, str]) -> No
     said = "this home did not seal it: it is a copy, or its log.moving is lost"
     try:
         noted = parse_strict(place.moving_file.read_bytes(), limit=4096)
+        if noted == {"format": FORMAT, "moved": moved.hash.hex(), **target}:
+            return
         if noted.get("moved") == moved.hash.hex():
-            if noted.get("target") == dict(target):
-                return
-            said = f"this home sealed it for another place: {canonical_bytes(noted.get('target')).decode()}"
+            said = f"this home sealed it for another place: {shown(canonical_bytes(noted).decode())}"
     except (FileNotFoundError, CanonicalError, ValueError, AttributeError):
         pass
     except OSError as error:
