@@ -6,7 +6,6 @@ harmless. Edits by hand and rows that do not follow are in tests/test_postgres_s
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +16,9 @@ from psycopg import errors
 from allocator.errors import InputError
 from allocator.postgres_connection import connect
 from allocator.postgres_evidence import expected_catalog, found_catalog
-from allocator.postgres_store import PostgresStore, create_log
+from allocator.postgres_store import PostgresStore
 from postgres_server import PASSWORD, Server
-from test_stores import append
+from test_stores import append, study_of_three
 
 NEXT = "sha256('\\x00'::bytea || prev || convert_to(body, 'UTF8'))"
 REFUSED = [  # for both: no right to it
@@ -131,11 +130,7 @@ GUARDED = {
 @pytest.fixture
 def study(postgres: Server) -> str:
     """Three records, the last of which allocates P-001."""
-    study = uuid.uuid4().hex
-    create_log(postgres.writer, study)
-    with PostgresStore(postgres.writer, study) as store:
-        append(store), append(store), append(store, "allocated")
-    return study
+    return study_of_three(postgres)
 
 
 @pytest.fixture

@@ -28,17 +28,13 @@ from allocator.postgres_batch import NoAnswer, Statement, together
 from allocator.postgres_store import PostgresStore, create_log
 from postgres_proxy import proxy
 from postgres_server import PASSWORD, Server
-from test_stores import SALT, append, next_record
+from test_stores import SALT, append, errors_of_four_writers, next_record, study_of_three
 
 
 @pytest.fixture
 def study(postgres: Server) -> str:
     """A study of this test's own, with three records: two pauses and an allocation of P-001 at position 0."""
-    study = uuid.uuid4().hex
-    create_log(postgres.writer, study)
-    with PostgresStore(postgres.writer, study) as store:
-        append(store), append(store), append(store, "allocated")
-    return study
+    return study_of_three(postgres)
 
 
 @contextmanager
@@ -329,22 +325,7 @@ def test_a_server_that_forgets_is_refused(
 
 @pytest.mark.requirement("A03")
 def test_threads_with_stores_of_their_own_leave_no_gap(postgres: Server, study: str) -> None:
-    errors: list[BaseException] = []
-
-    def write() -> None:
-        try:
-            with PostgresStore(postgres.writer, study, busy_seconds=30) as store:
-                for _ in range(10):
-                    with store.transaction():
-                        store.append(next_record(store, "looked-up"), {})
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=write) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    errors = errors_of_four_writers(lambda: PostgresStore(postgres.writer, study, busy_seconds=30))
     assert errors == [] and seqs(postgres, study) == list(range(43))
 
 

@@ -15,6 +15,7 @@ from allocator.errors import EvidenceError, StorageError
 from allocator.known_servers import KnownServers
 from allocator.log import GENESIS, Detail, Record, link
 from allocator.postgres_connection import Bounded, connect, refuse_standby, translated
+from allocator.relocation import lacks_seal
 from allocator.verdict import Row
 
 BUSY_SECONDS = 10.0
@@ -44,9 +45,8 @@ class Copy:
 
     def seal(self, moved: Record, details: Mapping[str, Detail]) -> None:
         """The record that seals the other place after the rest, where it is not there yet; durable on return."""
-        if (last := self._last()) is None or moved.hash != last[1] != moved.prev:
-            raise EvidenceError("copy-broken", f"the copy does not end before record {moved.seq}", "Ask again.")
-        if last[1] == moved.prev:
+        last = self._last()
+        if lacks_seal(last[1] if last else None, moved):
             body = moved.body.decode("utf-8")
             self.connection.execute(_RECORD, (self._study, moved.seq, moved.prev, body, *moved.columns))
             for name, detail in details.items():

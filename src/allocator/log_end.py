@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from allocator.errors import EvidenceError, StorageError
+from allocator.errors import StorageError
 from allocator.evidence import read_file
 from allocator.home import StudyPlace, sync_folder
 from allocator.known_servers import KnownServers
 from allocator.log import Detail, Record
 from allocator.log_copy import copy_snapshot, this_moment
-from allocator.relocation import FILE, POSTGRESQL
+from allocator.relocation import FILE, POSTGRESQL, lacks_seal
 from allocator.sqlite_store import SqliteStore
 from allocator.store import OpenStore
 from allocator.stores import check_first, need_postgres, state_place
@@ -231,9 +231,7 @@ class FileFilling:
         """As any record is appended."""
         with SqliteStore(self._arriving) as store, store.transaction():
             last = store.last()
-            if last is None or moved.hash != last.hash != moved.prev:
-                raise EvidenceError("copy-broken", f"the copy does not end before record {moved.seq}", "Ask again.")
-            if last.hash == moved.prev:
+            if lacks_seal(last.hash if last else None, moved):
                 store.append(moved, details)
 
 

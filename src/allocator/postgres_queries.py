@@ -16,7 +16,7 @@ from allocator.log import Detail, Record
 from allocator.postgres_batch import Cells, Statement, Value
 from allocator.postgres_statements import PAGE
 from allocator.remembered import LOG, Owner, Remembered
-from allocator.store import Stored, stored_record
+from allocator.store import Stored, parsed
 
 _MOST_LISTED = 100  # records in a list that is remembered, and lists
 Values = tuple[Value, ...]
@@ -32,10 +32,8 @@ class PostgresQueries(ABC):
         self._remembered = Remembered()
         self._newer: Stored | None = None  # the last record, in a turn, when those before it are not read yet
         self._lists: dict[_Question, list[Record]] = {}
-        self._details: tuple[int, list[Cells]] = (
-            -1,
-            [],
-        )  # of the participant's confirmation, in a turn
+        # seq and private details of the participant's confirmation, in a turn
+        self._details: tuple[int, list[Cells]] = (-1, [])
 
     @abstractmethod
     def _fetch(self, statement: Statement, values: Values) -> list[Cells]:
@@ -46,7 +44,7 @@ class PostgresQueries(ABC):
         if not self._within:
             return self._one(statements.LAST, (self._study,))
         if self._newer is not None:
-            return stored_record(self._newer.prev, self._newer.body, *self._newer[3:])
+            return parsed(self._newer)
         return self._remembered.last
 
     def record(self, seq: int) -> Record | None:
@@ -74,7 +72,7 @@ class PostgresQueries(ABC):
         if not self._within:
             rows = [row for row in map(stored, self._read_newest(owner, kinds)) if row.kind in kinds]
             newest = max(rows, default=None)
-            return stored_record(newest.prev, newest.body, *newest[3:]) if newest else None
+            return parsed(newest) if newest else None
         self._read_between()
         known = self._newest_of(owner, kinds)
         seq = max((known.get(kind, -1) for kind in kinds), default=-1)
@@ -123,8 +121,7 @@ class PostgresQueries(ABC):
         self._read_between()
         if self._within and question in self._lists:
             return iter(tuple(self._lists[question]))
-        pages = self._pages(since, kinds, participant)
-        found = (stored_record(row.prev, row.body, *row[3:]) for row in pages)
+        found = map(parsed, self._pages(since, kinds, participant))
         if not (self._within and kinds and len(self._lists) < _MOST_LISTED):
             return found
         listed = list(islice(found, _MOST_LISTED))
@@ -176,7 +173,7 @@ class PostgresQueries(ABC):
         row = stored(rows[0])
         if self._within:
             self._remembered.keep(row)
-        return stored_record(row.prev, row.body, *row[3:])
+        return parsed(row)
 
     # ---- remembering ------------------------------------------------------------------------------------------------
 

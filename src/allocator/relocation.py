@@ -37,6 +37,17 @@ def check_arrived(case: Case) -> None:
         )
 
 
+def lacks_seal(last: bytes | None, moved: Record) -> bool:
+    """Whether a copy that ends with the record of this hash still lacks the one that seals the log.
+
+    Raises:
+        EvidenceError: it ends with neither that record nor the one before it.
+    """
+    if last is None or moved.hash != last != moved.prev:
+        raise EvidenceError("copy-broken", f"the copy does not end before record {moved.seq}", "Ask again.")
+    return last == moved.prev
+
+
 def left(store: Store) -> tuple[Record | None, str]:
     """The newest ``moved`` record, None without one, and the state before it."""
     moved = store.newest(("moved",))

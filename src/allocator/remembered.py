@@ -7,7 +7,7 @@ remembered; whoever reads from a log that others write to finds that out first, 
 from __future__ import annotations
 
 from allocator.log import Record
-from allocator.store import Stored, stored_record
+from allocator.store import Stored, parsed
 
 Owner = (
     tuple[()] | tuple[str] | tuple[str | None, int | None]
@@ -39,7 +39,7 @@ class Remembered:
     def last(self) -> Record | None:
         """The newest record, None before the first or after `forget`. EvidenceError where it is damaged."""
         if isinstance(self._last, Stored):
-            self._last = _parsed(self._last)
+            self._last = parsed(self._last)
         return self._last
 
     def follow(self, record: Stored | Record) -> None:
@@ -70,7 +70,7 @@ class Remembered:
         """The record at this place, None where it is not remembered. EvidenceError where it is damaged."""
         found = self._recent.get(seq)
         if isinstance(found, Stored):
-            self._recent[seq] = found = _parsed(found)
+            self._recent[seq] = found = parsed(found)
         return found
 
     def of_owner(self, owner: Owner) -> dict[str, int] | None:
@@ -82,7 +82,3 @@ class Remembered:
         self._of_owner[owner] = newest
         if len(self._of_owner) > _MOST_OWNERS:
             del self._of_owner[next(iter(self._of_owner))]
-
-
-def _parsed(stored: Stored) -> Record:
-    return stored_record(stored.prev, stored.body, *stored[3:])

@@ -97,6 +97,11 @@ class OpenStore(Store, Protocol):
         """Let go of it; closing it twice does nothing."""
 
 
+def parsed(row: Stored) -> Record:
+    """What is stored of a record, as a record. EvidenceError as `stored_record`."""
+    return stored_record(row.prev, row.body, *row[3:])
+
+
 @lru_cache(maxsize=256)  # a record never changes, and each act asks for the same few
 def stored_record(prev: bytes, body: bytes, *columns: str | int | None) -> Record:
     """A stored row as a record; EvidenceError when the guard columns, by which it was found, are not the body's."""
